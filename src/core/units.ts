@@ -1,0 +1,19 @@
+/** Branded scalars: a number that carries its unit. A brand costs nothing at run time. */
+
+declare const unit: unique symbol;
+type Branded<Base, Unit extends string> = Base & { readonly [unit]: Unit };
+
+/** Index into a model's vocabulary. */
+export type TokenId = Branded<number, 'TokenId'>;
+export type Milliseconds = Branded<number, 'Milliseconds'>;
+export type Bytes = Branded<number, 'Bytes'>;
+/** Natural-log units: log-probabilities, KL, entropy. */
+export type Nats = Branded<number, 'Nats'>;
+/** Index of a KV-cache slot of an engine. */
+export type SlotIndex = Branded<number, 'SlotIndex'>;
+
+export const tokenId = (value: number): TokenId => value as TokenId;
+export const milliseconds = (value: number): Milliseconds => value as Milliseconds;
+export const bytes = (value: number): Bytes => value as Bytes;
+export const nats = (value: number): Nats => value as Nats;
+export const slotIndex = (value: number): SlotIndex => value as SlotIndex;

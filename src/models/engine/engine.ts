@@ -1,0 +1,110 @@
+import type { Milliseconds, Nats, TokenId } from '../../core/units.js';
+
+/** One sequence to generate, or to score where maxTokens is 0. Everything is validated by the caller (text-model). */
+export interface GenerateRequest {
+  readonly prompt: readonly TokenId[];
+  readonly maxTokens: number;
+  readonly sampling: SamplingOptions;
+  /** Ids that end the sequence; not emitted as text. */
+  readonly stopIds: ReadonlySet<TokenId>;
+  /** Log-probabilities of this many most likely tokens beside the sampled one's; null for none at all. */
+  readonly logprobs: number | null;
+  /** Also those of the prompt's tokens (echo). */
+  readonly promptLogprobs: boolean;
+  /** Sequences of one request with the same prompt: the prompt is prefilled once. */
+  readonly sequences: number;
+}
+
+/**
+ * Applied in this order: repetition, presence and frequency penalties and logit_bias on the logits; log-softmax for logprobs is taken
+ * of the raw logits; then temperature, top_k, top_p, min_p (each renormalises), draw. Temperature 0 is argmax (lowest id on a tie).
+ */
+export interface SamplingOptions {
+  readonly temperature: number;
+  readonly topP: number;
+  /** 0 = off. */
+  readonly topK: number;
+  readonly minP: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** 1 = off. */
+  readonly repetitionPenalty: number;
+  readonly logitBias: ReadonlyMap<TokenId, number>;
+  /** Sequence i of a request draws from stream i of this seed, whatever else is in the batch. */
+  readonly seed: bigint;
+  /** No stop id before this many tokens. */
+  readonly minTokens: number;
+}
+
+export interface TokenLogprob {
+  readonly id: TokenId;
+  readonly logprob: Nats;
+}
+
+export type FinishReason = 'stop' | 'length';
+
+export type TokenEvent =
+  | {
+      readonly type: 'prompt';
+      /** Tokens served from the prefix cache. */
+      readonly cachedTokens: number;
+      /** One entry a prompt token where promptLogprobs was asked; the first is null. */
+      readonly logprobs: readonly (PromptLogprob | null)[] | null;
+    }
+  | {
+      readonly type: 'token';
+      readonly sequence: number;
+      readonly id: TokenId;
+      /** The sampling policy's own log-probability at temperature 1, null unless asked. */
+      readonly logprob: Nats | null;
+      readonly top: readonly TokenLogprob[];
+    }
+  | {
+      readonly type: 'finish';
+      readonly sequence: number;
+      readonly reason: FinishReason;
+      readonly stopId: TokenId | null;
+    };
+
+export interface PromptLogprob extends TokenLogprob {
+  readonly top: readonly TokenLogprob[];
+}
+
+export interface EngineStats {
+  readonly requestsRunning: number;
+  readonly requestsWaiting: number;
+  readonly slotsBusy: number;
+  readonly slots: number;
+  readonly promptTokens: number;
+  readonly generationTokens: number;
+  readonly prefixCacheHitTokens: number;
+  readonly waitingPromptTokens: number;
+  readonly steps: number;
+}
+
+/** Limits of one engine. */
+export interface EngineOptions {
+  /** Rows that decode at once. */
+  readonly slots: number;
+  /** Positions a slot. */
+  readonly contextLength: number;
+  /** Prompt tokens prefilled between two decode steps, at most. */
+  readonly prefillChunk: number;
+  readonly maxQueuedRequests: number;
+  readonly maxQueuedPromptTokens: number;
+  /** Tokens a lane may be ahead of its reader before it is paused. */
+  readonly laneBuffer: number;
+  readonly queueTimeout?: Milliseconds;
+}
+
+/** A model that turns token ids into token ids: the same interface in the worker thread and in front of it. */
+export interface Engine extends AsyncDisposable {
+  readonly options: EngineOptions;
+  /**
+   * Refuses at once (AppError `queue_full`, `context_length_exceeded`) or yields events until every sequence has finished. Ends with
+   * AppError `request_cancelled` within one step of the signal's abort; its slots are free then.
+   */
+  generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<TokenEvent>;
+  /** A finished sequence (text matched a stop string): frees its slot without ending the request's others. */
+  stats(): Promise<EngineStats>;
+}
