@@ -68,8 +68,17 @@ export interface ValueInfo {
 export interface Session extends Disposable {
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];
-  createBinding(): Binding;
+  createBinding(options?: BindingOptions): Binding;
+  /** Ends the profile that `profilePrefix` began and returns its path. */
   endProfiling(): string;
+}
+
+export interface BindingOptions {
+  /**
+   * CUDA with `cudaGraphs` only: the first run under this number is captured, later ones are replayed. One number for one set of shapes
+   * and memory; what lies in host tensors is frozen at the capture. At least 0; without it the runs of the binding are not captured.
+   */
+  readonly graphId?: number;
 }
 
 export interface Binding extends Disposable {
@@ -78,7 +87,10 @@ export interface Binding extends Disposable {
   bindOutput(name: string, tensor: DeviceTensor): void;
   /** Blocks the calling thread. Throws AppError `runtime_failed` with ONNX Runtime's message. */
   run(): void;
-  /** The same on a worker thread of the FFI, so that the caller's event loop goes on. Nothing bound may be touched meanwhile. */
+  /**
+   * The same on a thread of the FFI, so that the caller's event loop goes on. Nothing bound may be written meanwhile; what is disposed
+   * of meanwhile goes when the run ends.
+   */
   runAsync(): Promise<void>;
 }
 
@@ -93,7 +105,11 @@ export interface RuntimeOptions {
   readonly provider: Provider | 'auto';
   readonly threads?: number;
   readonly cuda?: CudaOptions;
+  /** ONNX Runtime's own messages from this severity on go to standard error. Default `fatal`: an error is thrown with its message anyway. */
+  readonly logSeverity?: LogSeverity;
 }
+
+export type LogSeverity = 'verbose' | 'info' | 'warning' | 'error' | 'fatal';
 
 export interface Runtime extends Disposable {
   readonly provider: Provider;
