@@ -1,3 +1,5 @@
+import { AppError } from '../core/errors.js';
+
 /** What models exist. Files under DATA_DIR today; a database may stand behind the same interface. */
 
 export type ModelKind = 'language' | 'reward';
@@ -24,10 +26,32 @@ export interface ModelRecord {
 }
 
 export interface ModelRegistry {
+  /** Oldest first. */
   list(): Promise<readonly ModelRecord[]>;
   /** Throws `model_not_found`. */
   get(id: string): Promise<ModelRecord>;
-  /** Throws `model_exists`. */
-  add(record: ModelRecord): Promise<void>;
+  /** A new empty directory to fill with a checkpoint. `add` takes it over; whoever does not get that far deletes it. */
+  stage(): Promise<string>;
+  /**
+   * Lists the model, files and all, in one atomic step: other processes see the whole of it or nothing.
+   * @param record Its directory is one that `stage` gave.
+   * @returns The record with the directory where the files now are. Throws `model_exists`.
+   */
+  add(record: ModelRecord): Promise<ModelRecord>;
+  /** Unlists at once, then frees the files. Throws `model_not_found`. */
   remove(id: string): Promise<void>;
+}
+
+const MODEL_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
+
+export const isModelId = (name: string): boolean => MODEL_ID.test(name);
+
+/** A model's name is one path segment in URLs and on disk, so a hub id's organisation is not part of it. Throws `invalid_value`. */
+export function parseModelId(name: string): string {
+  if (isModelId(name)) return name;
+  throw new AppError(
+    'invalid_value',
+    `'${name}' cannot name a model: use 1 to 128 letters, digits, '.', '_', ':' or '-', the first a letter or digit.`,
+    { param: 'name' },
+  );
 }

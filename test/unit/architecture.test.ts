@@ -47,7 +47,7 @@ const cliMayImport: ReadonlySet<string> = new Set(['server/main.ts', 'server/con
 /** Package -> the folder or file that alone may import it. Every dependency of package.json has a row. */
 const packages: Readonly<Record<string, string>> = {
   '@fastify/websocket': 'server',
-  '@huggingface/hub': 'models/hub.ts',
+  '@huggingface/hub': 'models/hub-repository.ts',
   '@huggingface/jinja': 'models/tokenizer',
   ajv: 'server',
   'ajv-formats': 'server',
