@@ -93,9 +93,7 @@ test('of three processes that add the same names one wins each, and all see whol
   await using here = await place();
   const fight = (i: number) =>
     new Promise<number>((resolve, reject) => {
-      const child = fork(fileURLToPath(import.meta.url), ['fighter', here.data, `process ${i}`], {
-        execArgv: [],
-      });
+      const child = fork(contender, [here.data, `process ${i}`], { execArgv: [] });
       child.once('message', (won) => resolve(won as number));
       child.once('exit', (code) => code !== 0 && reject(new Error(`process ${i} ended with ${code}`)));
     });
