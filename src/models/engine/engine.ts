@@ -1,6 +1,7 @@
+import type { AppError } from '../../core/errors.js';
 import type { Milliseconds, Nats, TokenId } from '../../core/units.js';
 
-/** One sequence to generate, or to score where maxTokens is 0. Everything is validated by the caller (text-model). */
+/** A prompt to continue, or to score where maxTokens is 0. Field ranges are checked by the caller (text-model). */
 export interface GenerateRequest {
   readonly prompt: readonly TokenId[];
   readonly maxTokens: number;
@@ -50,6 +51,9 @@ export type TokenEvent =
       readonly cachedTokens: number;
       /** One entry a prompt token where promptLogprobs was asked; the first is null. */
       readonly logprobs: readonly (PromptLogprob | null)[] | null;
+      /** From arrival to the first slot, and from there to the prompt's last logits. */
+      readonly queueTime: Milliseconds;
+      readonly prefillTime: Milliseconds;
     }
   | {
       readonly type: 'token';
@@ -70,11 +74,13 @@ export interface PromptLogprob extends TokenLogprob {
   readonly top: readonly TokenLogprob[];
 }
 
+/** A snapshot between two steps. A request runs as soon as one of its sequences has a slot. */
 export interface EngineStats {
   readonly requestsRunning: number;
   readonly requestsWaiting: number;
   readonly slotsBusy: number;
   readonly slots: number;
+  /** Prompt tokens computed or taken from the prefix cache, once a request. */
   readonly promptTokens: number;
   readonly generationTokens: number;
   readonly prefixCacheHitTokens: number;
@@ -90,21 +96,29 @@ export interface EngineOptions {
   readonly contextLength: number;
   /** Prompt tokens prefilled between two decode steps, at most. */
   readonly prefillChunk: number;
+  /** Sequences that may wait beside those that have a slot; n choices count as n. */
   readonly maxQueuedRequests: number;
+  /** Prompt tokens that may wait for their prefill. A single longer prompt is taken when nothing waits. */
   readonly maxQueuedPromptTokens: number;
-  /** Tokens a lane may be ahead of its reader before it is paused. */
+  /** Tokens a sequence may be ahead of its reader before its request is paused. */
   readonly laneBuffer: number;
-  readonly queueTimeout?: Milliseconds;
 }
 
-/** A model that turns token ids into token ids: the same interface in the worker thread and in front of it. */
+/** What a request yields, until every sequence has finished. */
+export interface Generation extends AsyncIterable<TokenEvent> {
+  /** Ends one sequence whose text matched a stop string: its slot is free within one step, the others go on, no finish event comes. */
+  finish(sequence: number): void;
+}
+
+/** A model that turns token ids into token ids. */
 export interface Engine extends AsyncDisposable {
   readonly options: EngineOptions;
+  /** Why no request can succeed any more (the worker died, or was told to stop); null while the engine works. */
+  readonly failure: AppError | null;
   /**
-   * Refuses at once (AppError `queue_full`, `context_length_exceeded`) or yields events until every sequence has finished. Ends with
-   * AppError `request_cancelled` within one step of the signal's abort; its slots are free then.
+   * Throws at once (AppError `queue_full`, `context_length_exceeded`, or the engine's failure), else starts. The iterable ends with
+   * AppError `request_cancelled` within one step of the signal's abort; its slots are free then. Leaving the loop early does the same.
    */
-  generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<TokenEvent>;
-  /** A finished sequence (text matched a stop string): frees its slot without ending the request's others. */
-  stats(): Promise<EngineStats>;
+  generate(request: GenerateRequest, signal: AbortSignal): Generation;
+  stats(): EngineStats;
 }
