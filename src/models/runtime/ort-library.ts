@@ -5,7 +5,7 @@ import koffi from 'koffi';
 import { AppError } from '../../core/errors.js';
 import { API_VERSION, type OrtApi, readOrtApi } from './ort-api.js';
 
-/** The loaded shared library. It stays loaded for the life of the process, as native libraries do. */
+/** The loaded shared library. It stays loaded for the life of the process. */
 export interface OrtLibrary {
   readonly api: OrtApi;
   /** ONNX Runtime's version, such as `1.30.0`. */
@@ -37,6 +37,8 @@ function libraryPath(): string {
   );
 }
 
+const RTLD_LAZY = 1;
+
 let loaded: OrtLibrary | null = null;
 
 /** @throws AppError `runtime_failed` where the library is absent or older than the functions we call. */
@@ -46,7 +48,9 @@ export function loadOrtLibrary(): OrtLibrary {
 }
 
 function load(path: string): OrtLibrary {
-  const base = koffi.load(path).func('void* OrtGetApiBase()')() as bigint;
+  const handle = koffi.load(path);
+  pin(path);
+  const base = handle.func('void* OrtGetApiBase()')() as bigint;
   const [getApi, getVersion] = koffi.decode(base, 'void*', 2) as [bigint, bigint];
   const version = koffi.call(getVersion, koffi.proto('const char* OrtGetVersionString()')) as string;
   if (!serves(version, API_VERSION)) {
@@ -57,4 +61,14 @@ function load(path: string): OrtLibrary {
   }
   const api = koffi.call(getApi, koffi.proto('void* OrtGetApi(uint32_t version)'), API_VERSION) as bigint;
   return { api: readOrtApi(api), version, folder: dirname(path) };
+}
+
+/**
+ * koffi unloads a library when its handle is collected or its worker thread ends, but functions reached through the table do not keep
+ * the handle, and a session's threads run the library's code until the session is released. One more `dlopen` keeps it for good.
+ */
+function pin(path: string): void {
+  if (process.platform === 'win32')
+    koffi.load('kernel32.dll').func('void* LoadLibraryA(const char* path)')(path);
+  else koffi.load(null).func('void* dlopen(const char* path, int flags)')(path, RTLD_LAZY);
 }
