@@ -33,7 +33,7 @@ const dimensionField = { dimValue: 1, dimParam: 2 } as const;
 export type ParameterPlacement =
   /** The caller binds it as an input of each run: shared between sessions, or trained in place. */
   | { readonly kind: 'input' }
-  /** An initializer whose bytes come by name (AddExternalInitializers), or from the file if one is named. */
+  /** An initializer whose bytes come by name, or from the file if one is named. */
   | { readonly kind: 'external'; readonly file?: string; readonly offset?: number; readonly length?: number }
   /** Inside the model: for what is small. Bytes in the element type's layout. */
   | { readonly kind: 'inline'; readonly data: Uint8Array };
@@ -43,8 +43,8 @@ export interface EncodeOptions {
   readonly parameters?: (parameter: Value) => ParameterPlacement;
 }
 
-/** A file name that does not exist, so that a parameter nobody supplies fails by name. */
-const SUPPLIED_BY_NAME = 'supplied-by-name';
+/** ONNX Runtime wants a location that exists; it opens it, and fails, only for a parameter that nobody supplies. */
+const SUPPLIED_BY_NAME = '.';
 
 const tensor = (name: string | null, { type, shape, data }: Literal): Message => {
   const message = new Message()

@@ -6,6 +6,11 @@ import { created, type OrtApi, type Out, type Pointer } from './ort-api.js';
 import type { Binding, BindingOptions, Provider, Session, ValueInfo } from './session.js';
 import { owned } from './session-options.js';
 
+export interface Signature {
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+}
+
 export class OrtSession implements Session {
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];
@@ -19,7 +24,13 @@ export class OrtSession implements Session {
    * @param pointer   Owned by the session from here on.
    * @param onRelease Called when the native session is gone, which is after the runs that were going on at disposal.
    */
-  constructor(api: OrtApi, pointer: Pointer<'OrtSession'>, provider: Provider, onRelease: () => void) {
+  constructor(
+    api: OrtApi,
+    pointer: Pointer<'OrtSession'>,
+    signature: Signature,
+    provider: Provider,
+    onRelease: () => void,
+  ) {
     this.#api = api;
     this.#provider = provider;
     this.#pointer = pointer;
@@ -27,13 +38,8 @@ export class OrtSession implements Session {
       api.ReleaseSession(pointer);
       onRelease();
     });
-    try {
-      this.inputs = readValues(api, pointer, 'Input');
-      this.outputs = readValues(api, pointer, 'Output');
-    } catch (thrown) {
-      this.#lifetime.dispose();
-      throw thrown;
-    }
+    this.inputs = signature.inputs;
+    this.outputs = signature.outputs;
   }
 
   createBinding(options: BindingOptions = {}): Binding {
@@ -84,6 +90,12 @@ export class OrtSession implements Session {
 
 const defaultAllocator = (api: OrtApi): Pointer<'OrtAllocator'> =>
   created((out) => api.GetAllocatorWithDefaultOptions(out));
+
+/** @throws AppError `runtime_failed` where an input or output is no tensor of a type that we have */
+export const readSignature = (api: OrtApi, session: Pointer<'OrtSession'>): Signature => ({
+  inputs: readValues(api, session, 'Input'),
+  outputs: readValues(api, session, 'Output'),
+});
 
 function readValues(api: OrtApi, session: Pointer<'OrtSession'>, role: 'Input' | 'Output'): ValueInfo[] {
   const allocator = defaultAllocator(api);

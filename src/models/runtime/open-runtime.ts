@@ -1,18 +1,16 @@
 import { availableParallelism } from 'node:os';
-import koffi from 'koffi';
 import { AppError } from '../../core/errors.js';
 import { CudaMemory, type CudaPlace, loadCudaDriver } from './cuda-driver.js';
 import { appendCuda, cudaProviderOptions, findCuda } from './cuda-provider.js';
 import { OrtTensor } from './device-tensor.js';
 import { HostMemory, Lifetime, type Memory } from './memory.js';
-import { OrtSession } from './onnx-session.js';
+import { OrtSession, readSignature, type Signature } from './onnx-session.js';
 import { created, type OrtApi, type Pointer } from './ort-api.js';
 import { loadOrtLibrary, type OrtLibrary } from './ort-library.js';
 import { chooseProvider, type ProviderChoice } from './provider-choice.js';
 import type {
   DeviceTensor,
   ElementType,
-  ExternalInitializer,
   LogSeverity,
   Provider,
   Runtime,
@@ -20,7 +18,8 @@ import type {
   Session,
   SessionOptions,
 } from './session.js';
-import { addInitializers, createSessionOptions } from './session-options.js';
+import { createSessionOptions } from './session-options.js';
+import { SessionWeights } from './session-weights.js';
 
 /**
  * Loads ONNX Runtime, once a process, and chooses the provider.
@@ -54,8 +53,7 @@ class OrtRuntime implements Runtime {
   readonly #env: Pointer<'OrtEnv'>;
   readonly #hostInfo: Pointer<'OrtMemoryInfo'>;
   readonly #cuda: CudaPlace | null;
-  /** Weights are read by every run of their session: this keeps the garbage collector from them. */
-  readonly #sessions = new Map<Session, readonly ExternalInitializer[]>();
+  readonly #sessions = new Set<Session>();
   /** Held by each session, which needs the environment, and by each tensor, which needs its memory's description. */
   readonly #lifetime: Lifetime;
 
@@ -74,23 +72,48 @@ class OrtRuntime implements Runtime {
 
   openSession(model: Uint8Array, options: SessionOptions = {}): Session {
     this.#assertAlive();
-    const { initializers = [] } = options;
+    const weights = new SessionWeights(this.#api, this.#hostInfo, options.initializers ?? []);
+    try {
+      return this.#track(this.#createSession(model, options, weights), weights);
+    } catch (thrown) {
+      weights[Symbol.dispose]();
+      throw thrown;
+    }
+  }
+
+  #createSession(model: Uint8Array, options: SessionOptions, weights: SessionWeights): Pointer<'OrtSession'> {
     using native = createSessionOptions(this.#api, options, this.#options.threads ?? availableParallelism());
     this.#api.SetSessionLogSeverityLevel(native.pointer, this.#severity);
     if (this.provider === 'cuda') {
       appendCuda(this.#api, native.pointer, cudaProviderOptions(this.#options.cuda ?? {}, options));
     }
-    using _values = addInitializers(this.#api, native.pointer, this.#hostInfo, initializers, koffi.address);
+    weights.addTo(native.pointer, this.provider);
     const pointer = created<Pointer<'OrtSession'>>((out) =>
       this.#api.CreateSessionFromArray(this.#env, model, model.byteLength, native.pointer, out),
     );
-    this.#lifetime.hold();
-    const session: Session = new OrtSession(this.#api, pointer, this.provider, () => {
+    weights.releasePages();
+    return pointer;
+  }
+
+  #track(pointer: Pointer<'OrtSession'>, weights: SessionWeights): Session {
+    const signature = this.#readSignature(pointer);
+    const session: Session = new OrtSession(this.#api, pointer, signature, this.provider, () => {
+      weights[Symbol.dispose]();
       this.#sessions.delete(session);
       this.#lifetime.unhold();
     });
-    this.#sessions.set(session, initializers);
+    this.#sessions.add(session);
+    this.#lifetime.hold();
     return session;
+  }
+
+  #readSignature(pointer: Pointer<'OrtSession'>): Signature {
+    try {
+      return readSignature(this.#api, pointer);
+    } catch (thrown) {
+      this.#api.ReleaseSession(pointer);
+      throw thrown;
+    }
   }
 
   allocate<E extends ElementType>(type: E, shape: readonly number[]): DeviceTensor<E> {
@@ -104,7 +127,7 @@ class OrtRuntime implements Runtime {
   }
 
   [Symbol.dispose](): void {
-    for (const session of this.#sessions.keys()) session[Symbol.dispose]();
+    for (const session of this.#sessions) session[Symbol.dispose]();
     this.#lifetime.dispose();
   }
 

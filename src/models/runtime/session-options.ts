@@ -1,7 +1,5 @@
-import { AppError } from '../../core/errors.js';
-import { checkShape, describe, elementBytes, elementCount, onnxCode } from './element-type.js';
 import { created, type OrtApi, type Pointer } from './ort-api.js';
-import type { ExternalInitializer, SessionOptions } from './session.js';
+import type { SessionOptions } from './session.js';
 
 /** A native object that goes at the end of the block that holds it. */
 export interface Owned<T extends string> extends Disposable {
@@ -38,62 +36,3 @@ export const configEntries = (
   // Denormals are a hundred times slower than other numbers on some CPUs and carry nothing here.
   ['session.set_denormal_as_zero', '1'],
 ];
-
-/**
- * Gives the session its weights out of memory that the caller keeps. The OrtValues that wrap that memory go with the returned object,
- * after the session has been created.
- */
-export function addInitializers(
-  api: OrtApi,
-  options: Pointer<'OrtSessionOptions'>,
-  cpu: Pointer<'OrtMemoryInfo'>,
-  initializers: readonly ExternalInitializer[],
-  addressOf: (data: Uint8Array) => bigint,
-): Disposable {
-  const values: Pointer<'OrtValue'>[] = [];
-  const release = { [Symbol.dispose]: () => values.forEach(api.ReleaseValue) };
-  try {
-    for (const { name, type, shape, data } of initializers) {
-      checkInitializer(name, type, shape, data);
-      const sizes = BigInt64Array.from(shape, BigInt);
-      const address = addressOf(data);
-      values.push(
-        created((out) =>
-          api.CreateTensorWithDataAsOrtValue(
-            cpu,
-            address,
-            data.byteLength,
-            sizes,
-            sizes.length,
-            onnxCode(type),
-            out,
-          ),
-        ),
-      );
-    }
-    if (values.length > 0) {
-      const names = initializers.map(({ name }) => name);
-      api.AddExternalInitializers(options, names, values, values.length);
-    }
-    return release;
-  } catch (thrown) {
-    release[Symbol.dispose]();
-    throw thrown;
-  }
-}
-
-function checkInitializer(
-  name: string,
-  type: ExternalInitializer['type'],
-  shape: readonly number[],
-  data: Uint8Array,
-): void {
-  checkShape(shape);
-  const bytes = elementCount(shape) * elementBytes(type);
-  if (data.byteLength === bytes) return;
-  throw new AppError(
-    'runtime_failed',
-    `Initializer "${name}" is ${describe(type, shape)}, ${bytes} bytes, but its data has ${data.byteLength}.`,
-    { param: name },
-  );
-}

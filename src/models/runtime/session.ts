@@ -36,13 +36,25 @@ export interface DeviceTensor<E extends ElementType = ElementType> extends Dispo
   read(into: HostArrayOf[E]): void;
 }
 
-/** Where a weight comes from: memory that outlives the session (an mmap or a file read), never copied by us a second time. */
+/**
+ * A weight that the graph leaves out. In the model it is a tensor with external data at location `.`: ONNX Runtime wants a path that
+ * exists, and does not open it for what is supplied by name.
+ */
 export interface ExternalInitializer {
   readonly name: string;
   readonly type: ElementType;
   readonly shape: readonly number[];
-  /** Bytes in the element type's layout. The runtime keeps a reference for as long as the session lives. */
-  readonly data: Uint8Array;
+  /**
+   * Bytes in the element type's layout. An array is used where it is, not copied, and referenced until the session is released. A slice
+   * of a file is mapped: it costs no memory of its own, and nothing at all once ONNX Runtime has packed it for its kernels.
+   */
+  readonly data: Uint8Array | FileSlice;
+}
+
+/** Bytes of a file from `offset` on; the initializer's type and shape say how many. The file must not change while the session lives. */
+export interface FileSlice {
+  readonly file: string;
+  readonly offset: number;
 }
 
 export interface SessionOptions {
