@@ -35,4 +35,7 @@ export const configEntries = (
   ['session.intra_op.allow_spinning', options.spin === true ? '1' : '0'],
   // Denormals are a hundred times slower than other numbers on some CPUs and carry nothing here.
   ['session.set_denormal_as_zero', '1'],
+  ...(options.externalDirectory === undefined
+    ? []
+    : [['session.model_external_initializers_file_folder_path', options.externalDirectory] as const]),
 ];

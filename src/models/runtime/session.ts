@@ -59,6 +59,8 @@ export interface FileSlice {
 
 export interface SessionOptions {
   readonly initializers?: readonly ExternalInitializer[];
+  /** Where the files lie that the model's external weights name: ONNX Runtime maps them, and shares their pages between processes. */
+  readonly externalDirectory?: string;
   /** Device tensors as initializers (shared between sessions, or trained in place) are bound as inputs instead. */
   readonly intraOpThreads?: number;
   /** Spin while idle between nodes and runs: faster decode, a busy core. */

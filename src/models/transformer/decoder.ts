@@ -13,6 +13,7 @@
  * A first prompt of several rows is padded on the right; what stands in the padding reaches no other position, and its logits are
  * garbage that nobody should pick. Every past tensor and its present tensor must be bound to the same memory.
  */
+import type { Graph } from '../graph/ir.js';
 
 /** Element types of weights and KV caches. */
 export type WeightType = 'float32' | 'float16' | 'uint8';
@@ -77,12 +78,18 @@ export interface WeightSpec {
   readonly source: WeightSource;
 }
 
+/** A tensor of the checkpoint, and its extent along the stacked axis. */
+export interface TensorPart {
+  readonly tensor: string;
+  readonly size: number;
+}
+
 /**
  * A matrix is [out, in], as Hugging Face's Linear keeps it; `parts` are stacked along `out` (query, key, value; gate, up).
- * `transposed` parts are [in, out] in the checkpoint (GPT-2's Conv1D).
+ * A `transposed` matrix has one part, which is [in, out] in the checkpoint (GPT-2's Conv1D).
  */
 export interface MatrixSource {
-  readonly parts: readonly string[];
+  readonly parts: readonly TensorPart[];
   readonly outputs: number;
   readonly inputs: number;
   readonly transposed: boolean;
@@ -90,7 +97,7 @@ export interface MatrixSource {
 
 export type WeightSource =
   /** Vectors laid end to end. */
-  | { readonly kind: 'vector'; readonly parts: readonly string[]; readonly length: number }
+  | { readonly kind: 'vector'; readonly parts: readonly TensorPart[] }
   | { readonly kind: 'matrix'; readonly matrix: MatrixSource }
   /** MatMulNBits' B of that matrix: [out, in / 32, bytes a block]. */
   | { readonly kind: 'blocks'; readonly bits: 8 | 4; readonly matrix: MatrixSource }
@@ -109,8 +116,8 @@ export type DecoderHead =
 
 /** A graph ready to be opened as a session once its weights are there. */
 export interface DecoderGraph {
-  /** ModelProto bytes without the weights. */
-  readonly model: Uint8Array;
+  /** The weights are its parameters, by the names of `weights`. */
+  readonly graph: Graph;
   readonly form: WeightForm;
   readonly head: DecoderHead;
   readonly kv: KvLayout;

@@ -1,0 +1,220 @@
+/** Pieces that decoders share: weights in whatever form, products with them, attention over the cache. */
+
+import { BLOCK, blocksOf, bytesPerBlock } from '../checkpoint/quantize.js';
+import type { GraphBuilder } from '../graph/builder.js';
+import type { Value } from '../graph/ir.js';
+import {
+  add,
+  cast,
+  gather,
+  groupQueryAttention,
+  linear,
+  matmulNBits,
+  mergeAxes,
+  rmsNorm,
+  split,
+  splitAxis,
+} from '../graph/ops.js';
+import {
+  type MatrixSource,
+  pastKeyName,
+  pastValueName,
+  presentKeyName,
+  presentValueName,
+  type WeightForm,
+  type WeightSource,
+  type WeightSpec,
+  type WeightType,
+} from './decoder.js';
+import type { ModelConfig } from './model-config.js';
+
+/** Type of activations, norms, biases and the KV cache. */
+export type Activations = 'float32' | 'float16';
+export const activationsOf = (form: WeightForm): Activations => (form === 'float16' ? 'float16' : 'float32');
+
+/** Bits of the layers' products and of the language head; null: not quantised. The head at 4 bits would cost more than it saves. */
+const bitsOf = {
+  float32: { layer: null, head: null },
+  float16: { layer: null, head: null },
+  int8: { layer: 8, head: 8 },
+  int4: { layer: 4, head: 8 },
+} as const satisfies Record<WeightForm, { layer: 8 | 4 | null; head: 8 | 4 | null }>;
+
+/** The residual stream: [rows, time, hidden]. */
+export type Stream = Value<Activations, readonly ['rows', 'time', 'hidden']>;
+
+/** A graph under construction, and the weights that its parameters stand for. */
+export class DecoderBuilder {
+  readonly g: GraphBuilder;
+  readonly config: ModelConfig;
+  readonly form: WeightForm;
+  readonly activations: Activations;
+  readonly #weights = new Map<string, WeightSpec>();
+
+  constructor(g: GraphBuilder, config: ModelConfig, form: WeightForm) {
+    this.g = g;
+    this.config = config;
+    this.form = form;
+    this.activations = activationsOf(form);
+  }
+
+  get weights(): WeightSpec[] {
+    return [...this.#weights.values()];
+  }
+
+  /** A parameter of the graph and where its bytes come from. */
+  parameter<const A extends readonly string[], E extends WeightType>(
+    name: string,
+    type: E,
+    axes: A,
+    source: WeightSource,
+  ): Value<E, A> {
+    const value = this.g.parameter(name, type, axes);
+    const shape = value.extents.map((extent) => extent ?? 1);
+    this.#weights.set(value.name, { name: value.name, type, shape, source });
+    return value;
+  }
+
+  /** A bias, a norm's scale: one axis, in the activations' type. */
+  vector<K extends string>(
+    name: string,
+    axis: K,
+    ...tensors: readonly [string, number][]
+  ): Value<Activations, readonly [K]> {
+    const parts = tensors.map(([tensor, size]) => ({ tensor, size }));
+    return this.parameter(name, this.activations, [axis], { kind: 'vector', parts });
+  }
+
+  /** x times the matrix, plus a bias: one node where the weights are quantised. */
+  product<L extends readonly string[], K extends string, N extends string>(
+    x: Value<Activations, readonly [...L, K]>,
+    name: string,
+    axes: { readonly outputs: N; readonly inputs: K },
+    matrix: MatrixSource,
+    options: { readonly bias?: Value<Activations, readonly [N]>; readonly place?: 'layer' | 'head' } = {},
+  ): Value<Activations, readonly [...L, N]> {
+    const { bias, place = 'layer' } = options;
+    const bits = bitsOf[this.form][place];
+    if (bits !== null) return this.#quantizedProduct(x, name, axes, { bits, matrix }, bias);
+    const weight = this.parameter(`${name}.weight`, this.activations, [axes.outputs, axes.inputs], {
+      kind: 'matrix',
+      matrix,
+    });
+    const product = linear<Activations, L, K, N>(x, weight as never);
+    return bias === undefined
+      ? product
+      : (add(product as Value<Activations>, bias as Value<Activations>) as never);
+  }
+
+  #quantizedProduct<L extends readonly string[], K extends string, N extends string>(
+    x: Value<Activations, readonly [...L, K]>,
+    name: string,
+    { outputs }: { readonly outputs: N },
+    { bits, matrix }: { readonly bits: 8 | 4; readonly matrix: MatrixSource },
+    bias: Value<Activations, readonly [N]> | undefined,
+  ): Value<Activations, readonly [...L, N]> {
+    const axes = { [`${name}.blocks`]: blocksOf(matrix.inputs), [`${name}.bytes`]: bytesPerBlock(bits) };
+    return this.g.scope(
+      name,
+      () => {
+        const blocks = this.parameter('blocks', 'uint8', [outputs, `${name}.blocks`, `${name}.bytes`], {
+          kind: 'blocks',
+          bits,
+          matrix,
+        });
+        const scales = this.parameter('scales', this.activations, [outputs, `${name}.blocks`], {
+          kind: 'scales',
+          bits,
+          matrix,
+        });
+        const how = { bits, block: BLOCK, axis: outputs, accuracyLevel: 4 } as const;
+        return matmulNBits<Activations, L, K, N>(
+          x,
+          { blocks, scales } as never,
+          how,
+          (bias ?? null) as never,
+        );
+      },
+      axes,
+    );
+  }
+}
+
+/** Inputs of attention that all layers share. */
+export interface AttentionInputs {
+  /** Tables [positions, headDim / 2]; null: positions are in the embeddings. */
+  readonly rotary: {
+    readonly cosine: Value<Activations, readonly ['table', 'pair']>;
+    readonly sine: Value<Activations, readonly ['table', 'pair']>;
+  } | null;
+  readonly lastPosition: Value<'int32', readonly ['rows']>;
+  readonly totalLength: Value<'int32', readonly []>;
+}
+
+/** Scales of Qwen3's norms of each query and key head. */
+export interface HeadNorms {
+  readonly query: Value<Activations, readonly ['head']>;
+  readonly key: Value<Activations, readonly ['head']>;
+}
+
+/** Causal attention of one layer over its cache; packed [rows, time, (heads + 2 kvHeads) head] -> [rows, time, heads head]. */
+export function attend(
+  builder: DecoderBuilder,
+  layer: number,
+  packed: Value<Activations, readonly ['rows', 'time', 'qkv']>,
+  inputs: AttentionInputs,
+  norms: HeadNorms | null,
+): Value<Activations, readonly ['rows', 'time', 'attended']> {
+  const { g, config, activations } = builder;
+  const cacheAxes = ['rows', 'kv_heads', 'positions', 'head'] as const;
+  const { attended, presentKey, presentValue } = groupQueryAttention(
+    {
+      ...(norms === null ? { query: packed } : normHeads(builder, packed, norms)),
+      pastKey: g.input(pastKeyName(layer), activations, cacheAxes),
+      pastValue: g.input(pastValueName(layer), activations, cacheAxes),
+      lastPosition: inputs.lastPosition,
+      totalLength: inputs.totalLength,
+      ...(inputs.rotary !== null && { cosine: inputs.rotary.cosine, sine: inputs.rotary.sine }),
+    },
+    {
+      heads: config.heads,
+      kvHeads: config.keyValueHeads,
+      axis: 'attended',
+      present: 'positions',
+      rotary: inputs.rotary === null ? 'none' : 'halves',
+      window: config.attentionWindow[layer] ?? null,
+    },
+  );
+  g.output(presentKeyName(layer), presentKey);
+  g.output(presentValueName(layer), presentValue);
+  return attended as Value<Activations, readonly ['rows', 'time', 'attended']>;
+}
+
+/** GroupQueryAttention's own norms exist on CUDA alone (ONNX Runtime 1.30), so they stand in front of it. */
+function normHeads(
+  { config }: DecoderBuilder,
+  packed: Value<Activations, readonly ['rows', 'time', 'qkv']>,
+  norms: HeadNorms,
+) {
+  const [query, key, value] = split(packed, 'qkv', ['q', 'k', 'v']);
+  const queryHeads = rmsNorm(splitAxis(query, 'q', ['heads', 'head']), norms.query, config.normEpsilon);
+  const keyHeads = rmsNorm(splitAxis(key, 'k', ['kv_heads', 'head']), norms.key, config.normEpsilon);
+  return {
+    query: mergeAxes(queryHeads, ['heads', 'head'], 'q'),
+    key: mergeAxes(keyHeads, ['kv_heads', 'head'], 'k'),
+    value,
+  };
+}
+
+/** Rows of an embedding table, in the activations' type. Beside quantised products the table is float16: exact enough, and only looked up. */
+export function embed(
+  builder: DecoderBuilder,
+  name: string,
+  axis: string,
+  table: MatrixSource,
+  indices: Value<'int64', readonly ['rows', 'time']>,
+): Stream {
+  const type = builder.form === 'float32' ? 'float32' : 'float16';
+  const weight = builder.parameter(name, type, [axis, 'hidden'], { kind: 'matrix', matrix: table });
+  return cast(gather(weight, axis, indices) as Value<'float32' | 'float16'>, builder.activations) as Stream;
+}

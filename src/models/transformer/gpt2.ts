@@ -1,0 +1,132 @@
+/** GPT-2: learned positions, layer norms, one MLP; its Conv1D weights are [in, out]. Hugging Face's weight names. */
+import type { Value } from '../graph/ir.js';
+import {
+  add,
+  cast,
+  extentValue,
+  fastGelu,
+  gelu,
+  layerNorm,
+  max,
+  quickGelu,
+  range,
+  skipLayerNorm,
+  squeeze,
+  sub,
+  unsqueeze,
+} from '../graph/ops.js';
+import { type AttentionInputs, attend, type DecoderBuilder, embed, type Stream } from './blocks.js';
+import type { Activation } from './model-config.js';
+
+type Tokens = Value<'int64', readonly ['rows', 'time']>;
+type Raised = Value<'float32' | 'float16', readonly ['rows', 'time', 'mlp']>;
+
+const activate: Readonly<Record<Activation, (x: Raised) => Raised>> = {
+  silu: (x) => quickGelu(x, 1),
+  gelu: (x) => gelu(x),
+  gelu_tanh: (x) => fastGelu(x as never) as Raised,
+};
+
+/** Tokens to the final norm's output. `prefix` stands before the names of the checkpoint's tensors ("transformer." or nothing). */
+export function gpt2Trunk(
+  builder: DecoderBuilder,
+  prefix: string,
+  tokens: Tokens,
+  inputs: Omit<AttentionInputs, 'rotary'>,
+): Stream {
+  const { hidden, vocabulary, layers, contextLength, normEpsilon } = builder.config;
+  const table = (tensor: string, size: number) => ({
+    parts: [{ tensor: `${prefix}${tensor}.weight`, size }],
+    outputs: size,
+    inputs: hidden,
+    transposed: false,
+  });
+  const norm = (name: string, tensor: string) => ({
+    scale: builder.vector(`${name}.scale`, 'hidden', [`${prefix}${tensor}.weight`, hidden]),
+    shift: builder.vector(`${name}.shift`, 'hidden', [`${prefix}${tensor}.bias`, hidden]),
+  });
+  let sum: Stream = add(
+    embed(builder, 'embedding', 'vocabulary', table('wte', vocabulary), tokens),
+    embed(
+      builder,
+      'positions',
+      'table',
+      table('wpe', contextLength),
+      positionsOf(tokens, inputs.lastPosition),
+    ),
+  );
+  const first = norm('layers.0.attention_norm', 'h.0.ln_1');
+  let normed = layerNorm(sum as never, first.scale as never, first.shift as never, normEpsilon) as Stream;
+  for (let layer = 0; layer < layers; layer++) {
+    const attended = attention(builder, prefix, layer, normed, inputs);
+    const middle = skipLayerNorm(
+      sum,
+      attended,
+      norm(`layers.${layer}.mlp_norm`, `h.${layer}.ln_2`),
+      normEpsilon,
+    );
+    const raised = mlp(builder, prefix, layer, middle.normed);
+    const next =
+      layer + 1 === layers
+        ? norm('final_norm', 'ln_f')
+        : norm(`layers.${layer + 1}.attention_norm`, `h.${layer + 1}.ln_1`);
+    ({ normed, sum } = skipLayerNorm(middle.sum, raised, next, normEpsilon));
+  }
+  return normed;
+}
+
+/**
+ * Position of each token. A row's tokens end at its last position; a padded first prompt has more columns than tokens, and starts at 0.
+ */
+function positionsOf(tokens: Tokens, lastPosition: AttentionInputs['lastPosition']): Tokens {
+  const time = extentValue(tokens, 'time');
+  const last = unsqueeze(cast(lastPosition, 'int64'), ['rows', '1']);
+  const start = max(sub(add(last, 1), time as never), 0) as Value<'int64', readonly ['rows', '1']>;
+  const steps = unsqueeze(range(squeeze(time, []), 'time'), ['1', 'time']);
+  return add(start, steps as never) as unknown as Tokens;
+}
+
+/** One of the model's own products: a Conv1D with a bias. */
+function conv1d<K extends string, N extends string>(
+  builder: DecoderBuilder,
+  x: Value<'float32' | 'float16', readonly ['rows', 'time', K]>,
+  place: { readonly name: string; readonly tensor: string },
+  axes: { readonly outputs: N; readonly inputs: K },
+): Value<'float32' | 'float16', readonly ['rows', 'time', N]> {
+  const extent = (axis: string) => builder.g.extent(axis) ?? 0;
+  const outputs = extent(axes.outputs);
+  const matrix = {
+    parts: [{ tensor: `${place.tensor}.weight`, size: outputs }],
+    outputs,
+    inputs: extent(axes.inputs),
+    transposed: true,
+  };
+  const bias = builder.vector(`${place.name}.bias`, axes.outputs, [`${place.tensor}.bias`, outputs]);
+  return builder.product(x, place.name, axes, matrix, { bias });
+}
+
+function attention(
+  builder: DecoderBuilder,
+  prefix: string,
+  layer: number,
+  x: Stream,
+  inputs: Omit<AttentionInputs, 'rotary'>,
+): Stream {
+  const at = (name: string, tensor: string) => ({
+    name: `layers.${layer}.attention.${name}`,
+    tensor: `${prefix}h.${layer}.attn.${tensor}`,
+  });
+  const packed = conv1d(builder, x, at('qkv', 'c_attn'), { outputs: 'qkv', inputs: 'hidden' });
+  const attended = attend(builder, layer, packed, { ...inputs, rotary: null }, null);
+  return conv1d(builder, attended, at('output', 'c_proj'), { outputs: 'hidden', inputs: 'attended' });
+}
+
+function mlp(builder: DecoderBuilder, prefix: string, layer: number, x: Stream): Stream {
+  const at = (name: string, tensor: string) => ({
+    name: `layers.${layer}.mlp.${name}`,
+    tensor: `${prefix}h.${layer}.mlp.${tensor}`,
+  });
+  const raised = conv1d(builder, x, at('up', 'c_fc'), { outputs: 'mlp', inputs: 'hidden' });
+  const active = activate[builder.config.activation](raised);
+  return conv1d(builder, active, at('down', 'c_proj'), { outputs: 'hidden', inputs: 'mlp' });
+}

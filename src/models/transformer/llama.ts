@@ -1,0 +1,166 @@
+/** The llama family (Llama, Mistral, Qwen2, Qwen3): RMS norms, rotary attention, gated MLP; Hugging Face's weight names. */
+
+import type { Value } from '../graph/ir.js';
+import { fastGelu, gelu, mul, quickGelu, rmsNorm, skipRmsNorm, split } from '../graph/ops.js';
+import {
+  type AttentionInputs,
+  attend,
+  type DecoderBuilder,
+  embed,
+  type HeadNorms,
+  type Stream,
+} from './blocks.js';
+import type { Activation } from './model-config.js';
+import { type Rotary, rotaryTables } from './rotary.js';
+
+type Tokens = Value<'int64', readonly ['rows', 'time']>;
+type Gate = Value<'float32' | 'float16', readonly ['rows', 'time', 'mlp']>;
+
+const activate: Readonly<Record<Activation, (gate: Gate) => Gate>> = {
+  silu: (gate) => quickGelu(gate, 1),
+  gelu: (gate) => gelu(gate),
+  gelu_tanh: (gate) => fastGelu(gate as never) as Gate,
+};
+
+/** Tokens to the final norm's output. `prefix` stands before the names of the checkpoint's tensors ("model."). */
+export function llamaTrunk(
+  builder: DecoderBuilder,
+  prefix: string,
+  tokens: Tokens,
+  positions: Omit<AttentionInputs, 'rotary'> & { readonly rotary: Rotary; readonly count: number },
+): Stream {
+  const { config } = builder;
+  const { hidden, vocabulary, layers, normEpsilon } = config;
+  const inputs = { ...positions, rotary: rotaryParameters(builder, positions.rotary, positions.count) };
+  const table = {
+    parts: [{ tensor: `${prefix}embed_tokens.weight`, size: vocabulary }],
+    outputs: vocabulary,
+    inputs: hidden,
+    transposed: false,
+  };
+  let sum = embed(builder, 'embedding', 'vocabulary', table, tokens);
+  const norm = (name: string, tensor: string) =>
+    builder.vector(name, 'hidden', [`${prefix}${tensor}.weight`, hidden]);
+  let normed = rmsNorm(
+    sum as never,
+    norm('layers.0.input_norm', 'layers.0.input_layernorm') as never,
+    normEpsilon,
+  ) as Stream;
+  for (let layer = 0; layer < layers; layer++) {
+    const name = `layers.${layer}`;
+    const attended = attention(builder, prefix, layer, normed, inputs);
+    const middle = skipRmsNorm(
+      sum,
+      attended,
+      norm(`${name}.mlp_norm`, `${name}.post_attention_layernorm`),
+      normEpsilon,
+    );
+    const raised = mlp(builder, prefix, layer, middle.normed);
+    const next =
+      layer + 1 === layers
+        ? norm('final_norm', 'norm')
+        : norm(`layers.${layer + 1}.input_norm`, `layers.${layer + 1}.input_layernorm`);
+    ({ normed, sum } = skipRmsNorm(middle.sum, raised, next, normEpsilon));
+  }
+  return normed;
+}
+
+function rotaryParameters(builder: DecoderBuilder, rotary: Rotary, count: number): AttentionInputs['rotary'] {
+  const { cos, sin } = rotaryTables(rotary, builder.config.headDim, count);
+  const table = (name: string, values: Float32Array) =>
+    builder.parameter(name, builder.activations, ['table', 'pair'], { kind: 'computed', values });
+  return { cosine: table('rotary.cosine', cos), sine: table('rotary.sine', sin) };
+}
+
+function attention(
+  builder: DecoderBuilder,
+  prefix: string,
+  layer: number,
+  x: Stream,
+  inputs: AttentionInputs,
+): Stream {
+  const { hidden, heads, keyValueHeads, headDim, biases, queryKeyNorm } = builder.config;
+  const tensor = (part: string) => `${prefix}layers.${layer}.self_attn.${part}`;
+  const name = `layers.${layer}.attention`;
+  const sizes = { q: heads * headDim, k: keyValueHeads * headDim, v: keyValueHeads * headDim };
+  const parts = (['q', 'k', 'v'] as const).map((part) => ({
+    tensor: tensor(`${part}_proj.weight`),
+    size: sizes[part],
+  }));
+  const biasOf = (part: 'q' | 'k' | 'v'): [string, number] => [tensor(`${part}_proj.bias`), sizes[part]];
+  const packed = builder.product(
+    x,
+    `${name}.qkv`,
+    { outputs: 'qkv', inputs: 'hidden' },
+    { parts, outputs: sizes.q + sizes.k + sizes.v, inputs: hidden, transposed: false },
+    biases.queryKeyValue
+      ? { bias: builder.vector(`${name}.qkv.bias`, 'qkv', biasOf('q'), biasOf('k'), biasOf('v')) }
+      : {},
+  );
+  const norms: HeadNorms | null = queryKeyNorm
+    ? {
+        query: builder.vector(`${name}.query_norm`, 'head', [tensor('q_norm.weight'), headDim]),
+        key: builder.vector(`${name}.key_norm`, 'head', [tensor('k_norm.weight'), headDim]),
+      }
+    : null;
+  return builder.product(
+    attend(builder, layer, packed, inputs, norms),
+    `${name}.output`,
+    { outputs: 'hidden', inputs: 'attended' },
+    {
+      parts: [{ tensor: tensor('o_proj.weight'), size: hidden }],
+      outputs: hidden,
+      inputs: sizes.q,
+      transposed: false,
+    },
+    biases.attentionOutput
+      ? { bias: builder.vector(`${name}.output.bias`, 'hidden', [tensor('o_proj.bias'), hidden]) }
+      : {},
+  );
+}
+
+/** Gate and up come out of one product: fewer nodes, and one pass over the activations. */
+function mlp(builder: DecoderBuilder, prefix: string, layer: number, x: Stream): Stream {
+  const { hidden, mlp: width, activation, biases } = builder.config;
+  const tensor = (part: string) => `${prefix}layers.${layer}.mlp.${part}`;
+  const name = `layers.${layer}.mlp`;
+  const both = builder.product(
+    x,
+    `${name}.gate_up`,
+    { outputs: 'gate_up', inputs: 'hidden' },
+    {
+      parts: [
+        { tensor: tensor('gate_proj.weight'), size: width },
+        { tensor: tensor('up_proj.weight'), size: width },
+      ],
+      outputs: 2 * width,
+      inputs: hidden,
+      transposed: false,
+    },
+    biases.mlp
+      ? {
+          bias: builder.vector(
+            `${name}.gate_up.bias`,
+            'gate_up',
+            [tensor('gate_proj.bias'), width],
+            [tensor('up_proj.bias'), width],
+          ),
+        }
+      : {},
+  );
+  const [gate, up] = split(both, 'gate_up', ['mlp', 'mlp']);
+  return builder.product(
+    mul(activate[activation](gate as Gate), up as Gate),
+    `${name}.down`,
+    { outputs: 'hidden', inputs: 'mlp' },
+    {
+      parts: [{ tensor: tensor('down_proj.weight'), size: hidden }],
+      outputs: hidden,
+      inputs: width,
+      transposed: false,
+    },
+    biases.mlp
+      ? { bias: builder.vector(`${name}.down.bias`, 'hidden', [tensor('down_proj.bias'), hidden]) }
+      : {},
+  );
+}
