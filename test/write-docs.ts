@@ -12,7 +12,8 @@ writeFileSync(
 
 Every error body is \`{"error": {"message", "type", "param", "code"}}\`: the message is one sentence with the way out, \`param\` names the
 field, \`code\` is stable. The kind decides the HTTP status: invalid 400, unauthenticated 401, forbidden 403, not_found 404, conflict 409,
-too_large 413, overloaded 429 (with \`Retry-After\`), cancelled 499, internal 500, unsupported 422, unavailable 503.
+too_large 413, overloaded 429 (with \`Retry-After\`), cancelled 499, internal 500, unsupported 422, unavailable 503; where
+the meaning names another status, that one.
 
 | code | kind | meaning |
 |---|---|---|

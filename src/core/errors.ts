@@ -39,6 +39,23 @@ export const errorCatalog = {
       "The field is part of OpenAI's API but this service refuses it; the message says what to use instead.",
   },
   invalid_json: { kind: 'invalid', meaning: 'The body is not a JSON object.' },
+  bad_request: { kind: 'invalid', meaning: 'The bytes on the connection are not a request of HTTP/1.1.' },
+  method_not_allowed: {
+    kind: 'invalid',
+    meaning: 'The path exists, but not with this method; `Allow` lists those it has. Status 405.',
+  },
+  unsupported_media_type: {
+    kind: 'invalid',
+    meaning: 'The body is not of a type that the operation reads; send `application/json`. Status 415.',
+  },
+  upgrade_required: {
+    kind: 'invalid',
+    meaning: 'The path answers GET only as a WebSocket. Upgrade, or send a POST. Status 426.',
+  },
+  headers_too_large: {
+    kind: 'too_large',
+    meaning: 'The request line and headers are over 16 KiB. Status 431.',
+  },
   context_length_exceeded: {
     kind: 'invalid',
     meaning: "Prompt and max_tokens together exceed the model's context; the message gives both numbers.",
@@ -63,6 +80,10 @@ export const errorCatalog = {
     kind: 'overloaded',
     meaning:
       "The engine's queue is full by requests or by queued prompt tokens. Wait for `Retry-After` seconds.",
+  },
+  too_many_lanes: {
+    kind: 'overloaded',
+    meaning: 'The WebSocket has as many lanes as one may have; wait for one to end, or open another socket.',
   },
   shutting_down: { kind: 'unavailable', meaning: 'The server is draining; send the request to another one.' },
   request_cancelled: { kind: 'cancelled', meaning: 'The client went away or asked to cancel.' },

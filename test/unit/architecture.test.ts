@@ -46,6 +46,9 @@ const cliMayImport: ReadonlySet<string> = new Set(['server/main.ts', 'server/con
 
 /** Package -> the folder or file that alone may import it. Every dependency of package.json has a row. */
 const packages: Readonly<Record<string, string>> = {
+  '@fastify/cors': 'server',
+  '@fastify/swagger': 'server',
+  '@fastify/swagger-ui': 'server',
   '@fastify/websocket': 'server',
   '@huggingface/hub': 'models/hub-repository.ts',
   '@huggingface/jinja': 'models/tokenizer',
