@@ -110,6 +110,10 @@ export const errorCatalog = {
     meaning: 'A graph failed verification; the message names the node and its axes.',
   },
   runtime_failed: { kind: 'internal', meaning: 'ONNX Runtime returned an error; the message is its own.' },
+  engine_failed: {
+    kind: 'unavailable',
+    meaning: "The model's worker thread died; the message gives the cause. Load the model again.",
+  },
   provider_unavailable: {
     kind: 'unavailable',
     meaning: 'PROVIDER=cuda was asked for, but the CUDA library, the driver or a device is missing.',

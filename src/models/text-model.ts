@@ -1,3 +1,4 @@
+import type { AppError } from '../core/errors.js';
 import type { Nats, TokenId } from '../core/units.js';
 import type { EngineStats, SamplingOptions } from './engine/engine.js';
 import type { ChatTemplate, Tokenizer } from './tokenizer/tokenizer.js';
@@ -51,6 +52,7 @@ export type CompletionEvent =
       readonly reason: 'stop' | 'length';
       /** The stop string that matched, or null for end of text and length. */
       readonly stopString: string | null;
+      /** Up to the token that ended the choice: one that completed a stop string counts, an end of text does not. */
       readonly completionTokens: number;
     };
 
@@ -58,6 +60,8 @@ export interface TextModel extends AsyncDisposable {
   readonly id: string;
   readonly contextLength: number;
   readonly tokenizer: Tokenizer;
+  /** Why nothing can be asked of it any more; null while it works. */
+  readonly failure: AppError | null;
   /** null where the checkpoint has none. */
   readonly chatTemplate: ChatTemplate | null;
   /**
