@@ -39,7 +39,10 @@ async function generate(promptLength: number, tokens: number): Promise<{ start: 
   // The first call of `put` brings the prompt.
   let sawPrompt = false;
   const streamer = {
-    put: () => (sawPrompt ? times.push(performance.now()) : (sawPrompt = true)),
+    put: () => {
+      if (sawPrompt) times.push(performance.now());
+      sawPrompt = true;
+    },
     end: () => {},
   };
   const start = performance.now();
