@@ -34,7 +34,7 @@ export const matmulBatched = <
   N extends string,
 >(
   x: Value<E, readonly [...B, M, K]>,
-  y: Value<NoInfer<E>, readonly [...NoInfer<B>, NoInfer<K>, N]>,
+  y: Value<NoInfer<E>, readonly [...B, NoInfer<K>, N]>,
 ): Value<E, readonly [...B, M, N]> => emitOne(x.graph, 'MatMul', [x, y], {});
 
 /** x[..., k] w[n, k] transposed, times alpha: a weight as Hugging Face's Linear keeps it. */

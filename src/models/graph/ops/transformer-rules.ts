@@ -101,6 +101,8 @@ const groupQuery: Rule<'GroupQueryAttention'> = (inputs, attributes) => {
   if ((layout !== 'none') !== (Boolean(inputs[7]) && Boolean(inputs[8])))
     refuse(`rotary is '${layout}'`, 'pass cosine and sine exactly where it is not none');
   const head = width === null ? null : width / packed;
+  if (head !== null && head % 8 !== 0)
+    refuse(`a head of ${head} elements`, 'the kernels want a multiple of 8; pad it');
   const out = signature(
     query.type,
     query.axes.with(2, axis),
