@@ -101,8 +101,13 @@ const groupQuery: Rule<'GroupQueryAttention'> = (inputs, attributes) => {
   if ((layout !== 'none') !== (Boolean(inputs[7]) && Boolean(inputs[8])))
     refuse(`rotary is '${layout}'`, 'pass cosine and sine exactly where it is not none');
   const head = width === null ? null : width / packed;
-  if (head !== null && head % 8 !== 0)
-    refuse(`a head of ${head} elements`, 'the kernels want a multiple of 8; pad it');
+  // Limits of ONNX Runtime's kernels (1.30); the rotation inside the op reads cosines 8 at a time.
+  const unit = layout === 'none' ? 8 : 16;
+  if (head !== null && head % unit !== 0)
+    refuse(
+      `a head of ${head} elements with rotary '${layout}'`,
+      `it must be a multiple of ${unit}: rotate outside`,
+    );
   const out = signature(
     query.type,
     query.axes.with(2, axis),

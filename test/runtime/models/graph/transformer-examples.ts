@@ -25,24 +25,26 @@ const streamSum: At = (i, j, k) => read(x)(i!, j!, k!) + read(skip)(i!, j!, k!);
 const biasedSum: At = (i, j, k) => streamSum(i!, j!, k!) + shift.data[k!]!;
 const over = (of: (i: number, j: number, k: number) => number) => tensorOf([2, 3, 4], of);
 
-/** Rotation of a head of eight by position: element i with i + 4, each pair at its own frequency. */
-const angles = [1, 0.3, 0.1, 0.03];
+/** Rotation of a head by position: element i with i + HALF, each pair at its own frequency. */
+const HEAD = 16;
+const HALF = HEAD / 2;
+const angles = Array.from({ length: HALF }, (_, i) => 10 ** (-i / HALF));
 const table = (of: (angle: number) => number) =>
   feed(
     'float32',
-    [8, 4],
-    tensorOf([8, 4], (p, i) => of(p * angles[i]!)),
+    [8, HALF],
+    tensorOf([8, HALF], (p, i) => of(p * angles[i]!)),
   );
 const cosine = table(Math.cos);
 const sine = table(Math.sin);
 const rotated = (head: (d: number) => number, position: number, d: number): number => {
-  const angle = position * angles[d % 4]!;
-  return d < 4
-    ? head(d) * Math.cos(angle) - head(d + 4) * Math.sin(angle)
-    : head(d) * Math.cos(angle) + head(d - 4) * Math.sin(angle);
+  const angle = position * angles[d % HALF]!;
+  return d < HALF
+    ? head(d) * Math.cos(angle) - head(d + HALF) * Math.sin(angle)
+    : head(d) * Math.cos(angle) + head(d - HALF) * Math.sin(angle);
 };
 
-const heads = normal(35, [2, 2, 3, 8]);
+const heads = normal(35, [2, 2, 3, HEAD]);
 const positions = feed('int64', [2, 3], [0, 1, 2, 5, 6, 7]);
 
 /** One head's answer: softmax over the visible keys' scores, then their values. */
@@ -54,41 +56,50 @@ function attend(
   softcap: number | null,
 ): (d: number) => number {
   const scores = Array.from({ length: keys }, (_, t) => {
-    const score = sum(8, (d) => query(d) * key(t, d)) / Math.sqrt(8);
+    const score = sum(HEAD, (d) => query(d) * key(t, d)) / Math.sqrt(HEAD);
     return softcap === null ? score : softcap * Math.tanh(score / softcap);
   });
   const norm = scores.reduce((total, score) => total + Math.exp(score), 0);
   return (d) => sum(keys, (t) => (Math.exp(scores[t]!) / norm) * value(t, d));
 }
 
-/** A decode step of two rows with 2 and 5 tokens behind them: 2 heads share 1 kv head of 8, all in one packed operand. */
+/** A decode step of two rows with 2 and 5 tokens behind them: 2 heads share 1 kv head, all in one packed operand. */
 function groupQuery(
   what: string,
   options: { window?: number; softcap?: number; rotary: 'halves' | 'none' },
 ): Example {
   const lengths = [2, 5];
-  const packed = normal(36, [2, 1, 32]);
-  const pastKey = normal(37, [2, 1, 8, 8]);
-  const pastValue = normal(38, [2, 1, 8, 8]);
+  const packed = normal(36, [2, 1, 4 * HEAD]);
+  const pastKey = normal(37, [2, 1, 8, HEAD]);
+  const pastValue = normal(38, [2, 1, 8, HEAD]);
   const at = read(packed);
   const turn = (head: (d: number) => number, position: number, d: number) =>
     options.rotary === 'none' ? head(d) : rotated(head, position, d);
-  const newKey = (r: number, d: number) => turn((e) => at(r, 0, 16 + e), lengths[r]!, d);
-  const expected = tensorOf([2, 1, 16], (r, _, c) => {
+  const newKey = (r: number, d: number) => turn((e) => at(r, 0, 2 * HEAD + e), lengths[r]!, d);
+  const expected = tensorOf([2, 1, 2 * HEAD], (r, _, c) => {
     const past = lengths[r]!;
     const first = options.window === undefined ? 0 : Math.max(past + 1 - options.window, 0);
-    const head = Math.floor(c / 8) * 8;
+    const head = c - (c % HEAD);
     const key: At = (t, d) => (t! + first < past ? read(pastKey)(r, 0, t! + first, d!) : newKey(r, d!));
     const value: At = (t, d) =>
-      t! + first < past ? read(pastValue)(r, 0, t! + first, d!) : at(r, 0, 24 + d!);
+      t! + first < past ? read(pastValue)(r, 0, t! + first, d!) : at(r, 0, 3 * HEAD + d!);
     const query = (d: number) => turn((e) => at(r, 0, head + e), past, d);
-    return attend(query, past + 1 - first, key, value, options.softcap ?? null)(c % 8);
+    return attend(query, past + 1 - first, key, value, options.softcap ?? null)(c % HEAD);
   });
   const present = (past: typeof pastKey, fresh: At) =>
-    tensorOf([2, 1, 8, 8], (r, _, t, d) => (t === lengths[r] ? fresh(r, d) : read(past)(r, 0, t, d)));
+    tensorOf([2, 1, 8, HEAD], (r, _, t, d) => (t === lengths[r] ? fresh(r, d) : read(past)(r, 0, t, d)));
   return {
     what,
-    axes: { rows: 'dynamic', time: 1, qkv: 32, kv: 1, positions: 8, head: 8, half: 4, attended: 16 },
+    axes: {
+      rows: 'dynamic',
+      time: 1,
+      qkv: 4 * HEAD,
+      kv: 1,
+      positions: 8,
+      head: HEAD,
+      half: HALF,
+      attended: 2 * HEAD,
+    },
     feeds: {
       packed,
       pastKey,
@@ -120,20 +131,24 @@ function groupQuery(
     expected: [
       expected,
       firstThree(present(pastKey, (r, d) => newKey(r!, d!))),
-      firstThree(present(pastValue, (r, d) => at(r!, 0, 24 + d!))),
+      firstThree(present(pastValue, (r, d) => at(r!, 0, 3 * HEAD + d!))),
     ],
     tolerance: 1e-5,
   };
 }
 const valid = (cache: Value) => op.slice(cache, 'positions', { from: 0, to: 3, as: 'seen' });
 const firstThree = (cache: readonly number[]) =>
-  tensorOf([2, 1, 3, 8], (r, _, t, d) => cache[(r * 8 + t) * 8 + d]!);
+  tensorOf([2, 1, 3, HEAD], (r, _, t, d) => cache[(r * 8 + t) * HEAD + d]!);
 
 function multiHead(mask: 'causal' | 'none'): Example {
-  const [query, key, value] = [normal(39, [2, 3, 16]), normal(40, [2, 3, 16]), normal(41, [2, 3, 16])];
+  const [query, key, value] = [
+    normal(39, [2, 3, 2 * HEAD]),
+    normal(40, [2, 3, 2 * HEAD]),
+    normal(41, [2, 3, 2 * HEAD]),
+  ];
   return {
     what: `mask ${mask}`,
-    axes: { rows: 'dynamic', time: 3, keys: 3, model: 16 },
+    axes: { rows: 'dynamic', time: 3, keys: 3, model: 2 * HEAD },
     feeds: { query, key, value },
     build: (g) => [
       op.multiHeadAttention(
@@ -146,14 +161,14 @@ function multiHead(mask: 'causal' | 'none'): Example {
       ).attended,
     ],
     expected: [
-      tensorOf([2, 3, 16], (r, t, c) => {
-        const head = Math.floor(c / 8) * 8;
+      tensorOf([2, 3, 2 * HEAD], (r, t, c) => {
+        const head = c - (c % HEAD);
         const part =
           (of: typeof key): At =>
           (k, d) =>
             read(of)(r, k!, head + d!);
         const seen = mask === 'causal' ? t + 1 : 3;
-        return attend((d) => read(query)(r, t, head + d), seen, part(key), part(value), null)(c % 8);
+        return attend((d) => read(query)(r, t, head + d), seen, part(key), part(value), null)(c % HEAD);
       }),
     ],
     tolerance: 1e-5,
@@ -234,7 +249,7 @@ export const transformerExamples: { readonly [K in keyof TransformerAttributes]:
   RotaryEmbedding: [
     {
       what: 'halves, at any positions',
-      axes: { rows: 'dynamic', heads: 2, time: 3, head: 8, half: 4, positions: 8 },
+      axes: { rows: 'dynamic', heads: 2, time: 3, head: HEAD, half: HALF, positions: 8 },
       feeds: { x: heads, positions, cosine, sine },
       build: (g) => [
         op.rotaryEmbedding(
@@ -245,7 +260,7 @@ export const transformerExamples: { readonly [K in keyof TransformerAttributes]:
         ),
       ],
       expected: [
-        tensorOf([2, 2, 3, 8], (r, h, t, d) =>
+        tensorOf([2, 2, 3, HEAD], (r, h, t, d) =>
           rotated((e) => read(heads)(r, h, t, e), read(positions)(r, t), d),
         ),
       ],
