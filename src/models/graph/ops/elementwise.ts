@@ -23,6 +23,11 @@ interface Arithmetic {
     right: Value<NoInfer<E>, NoInfer<A>> | number,
   ): Value<E, A>;
   <E extends ElementType, A extends Axes>(left: number, right: Value<E, A>): Value<E, A>;
+  // A vector over the last axis, said apart so that blocks generic in the axes before it need no cast.
+  <E extends ElementType, L extends Axes, K extends string>(
+    left: Value<E, readonly [...L, K]>,
+    right: Value<NoInfer<E>, readonly [NoInfer<K>]>,
+  ): Value<E, readonly [...L, K]>;
   <E extends ElementType, L extends Axes, R extends Axes>(
     left: Value<E, L>,
     right: Value<NoInfer<E>, R> & Aligned<L, R>,
