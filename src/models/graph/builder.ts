@@ -29,7 +29,6 @@ import type {
   Value,
 } from './ir.js';
 import { describeAxes } from './ir.js';
-import { encodeLiteral } from './literal.js';
 import { opRules } from './op-rules.js';
 import { applyRule, type Rule, refuse, signature } from './rule.js';
 import { verify } from './verify.js';
@@ -111,7 +110,7 @@ export class GraphBuilder implements NodeSink {
     const before = this.#constants.get(key);
     if (before !== undefined) return before.value as Value<E, A>;
     const value = this.#value(this.#claim('constant', 'numbered'), signature(type, names, extents));
-    this.#constants.set(key, Object.freeze({ value, data: encodeLiteral[type](list) }));
+    this.#constants.set(key, Object.freeze({ value, numbers: Object.freeze([...list]) }));
     return value as Value<E, A>;
   }
 

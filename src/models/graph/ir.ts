@@ -59,10 +59,10 @@ export interface Node<K extends OpKind = OpKind> {
 }
 export type AnyNode = { [K in OpKind]: Node<K> }[OpKind];
 
-/** A value known when the graph is built, in the element type's own layout. */
+/** A value known when the graph is built: a few numbers in row-major order. What is large is a parameter. */
 export interface Constant {
   readonly value: Value;
-  readonly data: Uint8Array;
+  readonly numbers: readonly number[];
 }
 
 export interface Output {
@@ -109,7 +109,7 @@ export function dump(graph: Graph): string {
     ...graph.inputs.map((value) => `  input ${value.name}: ${describe(value)}`),
     ...graph.parameters.map((value) => `  parameter ${value.name}: ${describe(value)}`),
     ...graph.constants.map(
-      ({ value, data }) => `  constant ${value.name}: ${describe(value)}, ${data.byteLength} bytes`,
+      ({ value, numbers }) => `  constant ${value.name}: ${describe(value)} = ${numbers.join(' ')}`,
     ),
     ...graph.nodes.map((node) => `  ${describeNode(node)}`),
     ...graph.outputs.map(({ name, value }) => `  output ${name}: ${describe(value)} = ${value.name}`),

@@ -1,5 +1,6 @@
 /** IR -> ModelProto bytes. The only place that knows protobuf; field numbers are those of onnx.proto (onnx 1.17, IR version 10). */
 import type { Axes, Constant, Graph, Signature, Value } from './ir.js';
+import { encodeLiteral } from './literal.js';
 import { lower } from './lowering.js';
 import { type Literal, type OnnxAttribute, type OnnxNode, onnxDataType } from './onnx-node.js';
 import { Message } from './protobuf.js';
@@ -197,8 +198,11 @@ function writeNodes(graph: Graph, message: Message): void {
     message.message(graphField.node, nodeMessage(`${to}.copy`, identity, [naming.of(from)], [to]));
 }
 
-const constantTensor = ({ value, data }: Constant): Message =>
+const inlineTensor = (value: Value, data: Uint8Array): Message =>
   tensor(value.name, { type: value.type, shape: knownShape(value), data });
+
+const constantTensor = ({ value, numbers }: Constant): Message =>
+  inlineTensor(value, encodeLiteral[value.type](numbers));
 
 /** A verified graph as the bytes of a ModelProto, to be opened by a session. */
 export function encodeModel(graph: Graph, options: EncodeOptions = {}): Uint8Array {
@@ -210,7 +214,7 @@ export function encodeModel(graph: Graph, options: EncodeOptions = {}): Uint8Arr
     if (placement.kind === 'input') message.message(graphField.input, valueInfo(value.name, value));
     else if (placement.kind === 'external')
       message.message(graphField.initializer, externalTensor(value, placement));
-    else message.message(graphField.initializer, constantTensor({ value, data: placement.data }));
+    else message.message(graphField.initializer, inlineTensor(value, placement.data));
   }
   for (const constant of graph.constants) message.message(graphField.initializer, constantTensor(constant));
   writeNodes(graph, message);

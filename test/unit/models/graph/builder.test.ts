@@ -27,7 +27,7 @@ test('a graph reads as text: a line a node, with types, axes and attributes', ()
   parameter layers.0.norm: float32[model=4]
   parameter layers.0.mlp.up: float32[model=4, ffn=6]
   parameter layers.0.mlp.down: float32[ffn=6, model=4]
-  constant constant: float32[], 4 bytes
+  constant constant: float32[] = 0.5
   layers.0.SimplifiedLayerNormalization.0: float32[rows, model=4], layers.0.SimplifiedLayerNormalization.1: float32[rows, 1] = SimplifiedLayerNormalization(hidden[rows, model=4], layers.0.norm[model=4]) {epsilon: 0.00001}
   layers.0.mlp.MatMul: float32[rows, ffn=6] = MatMul(layers.0.SimplifiedLayerNormalization.0[rows, model=4], layers.0.mlp.up[model=4, ffn=6])
   layers.0.mlp.QuickGelu: float32[rows, ffn=6] = QuickGelu(layers.0.mlp.MatMul[rows, ffn=6]) {alpha: 1}
