@@ -32,6 +32,17 @@ const runAdd = (session: Session): Float32Array => {
   return Float32Array.from(y.host as Float32Array);
 };
 
+test('disposing of a tensor gives its pages back at once', { skip: linuxOnly }, () => {
+  const tensor = runtime.allocate('uint8', [256 * MIB]);
+  const untouched = resident().all;
+  (tensor.host as Uint8Array).fill(1);
+  const full = resident().all;
+  tensor[Symbol.dispose]();
+  const disposed = resident().all;
+  const sizes = [untouched, full, disposed].map((size) => size.toFixed(0)).join(', ');
+  assert.ok(full - untouched > 240 && full - disposed > 240, `${sizes} MiB untouched, filled, disposed`);
+});
+
 test('a weight in an array is used where it is: a later change of the array reaches the next run', () => {
   const weight = Float32Array.from({ length: 64 }, (_, at) => at);
   using session = runtime.openSession(addWeight(64), {
@@ -92,16 +103,6 @@ test('256 MiB of weights in a file cost no memory until they are read', { skip: 
   assert.ok(growth < 32, `${growth.toFixed(0)} MiB for opening the session`);
 });
 
-test('disposing of a tensor gives its pages back at once', { skip: linuxOnly }, () => {
-  const before = resident().all;
-  const tensor = runtime.allocate('uint8', [256 * MIB]);
-  (tensor.host as Uint8Array).fill(1);
-  const full = resident().all - before;
-  tensor[Symbol.dispose]();
-  const after = resident().all - before;
-  assert.ok(full > 250 && after < 16, `${full.toFixed(0)} MiB filled, ${after.toFixed(0)} MiB after`);
-});
-
 test('1,000 rounds of open, bind, run, dispose keep memory flat', { skip: linuxOnly }, async () => {
   const model = addInput();
   const round = async (at: number): Promise<void> => {
@@ -124,6 +125,26 @@ test('1,000 rounds of open, bind, run, dispose keep memory flat', { skip: linuxO
   const before = resident().all;
   for (let at = 0; at < 1000; at++) await round(at);
   const growth = resident().all - before;
-  // A leaked session is about 50 KiB, a leaked binding or OrtValue under 1 KiB: 16 MiB is 16 KiB a round, with room for V8's heap.
+  // A leaked session is 64 KiB a round; 16 MiB leave room for V8's heap and malloc's.
   assert.ok(growth < 16, `${growth.toFixed(1)} MiB in 1,000 rounds`);
+});
+
+test('20,000 bindings leave nothing behind', { skip: linuxOnly }, () => {
+  using session = runtime.openSession(addInput());
+  using x = runtime.allocate('float32', [16]);
+  using step = runtime.allocate('float32', []);
+  const bindAll = (times: number): void => {
+    for (let at = 0; at < times; at++) {
+      using binding = session.createBinding();
+      binding.bindInput('x', x.view([8], at % 8));
+      binding.bindInput('step', step);
+      binding.bindOutput('y', x);
+    }
+  };
+  bindAll(10_000);
+  const before = resident().anonymous;
+  bindAll(20_000);
+  const growth = resident().anonymous - before;
+  // Leaked OrtValues or bindings are over 10 MiB.
+  assert.ok(growth < 4, `${growth.toFixed(1)} MiB for 20,000 bindings`);
 });
