@@ -154,8 +154,17 @@ function checked(validator: ValidateFunction, value: unknown): unknown {
   return fields;
 }
 
+/** Keywords that only say that one of several others failed. */
+const summaries = new Set(['anyOf', 'oneOf', 'propertyNames']);
+
 const pathOf = ({ instancePath }: ErrorObject): string => instancePath.slice(1).replaceAll('/', '.');
 const within = (path: string, field: string): string => (path === '' ? field : `${path}.${field}`);
+
+/** Of alternatives that all failed, the one that got further into the body is the one that was meant. */
+function isFurther(left: ErrorObject, right: ErrorObject): boolean {
+  const [a, b] = [left.instancePath.split('/'), right.instancePath.split('/')];
+  return a.length === b.length ? Number(a.at(-1)) > Number(b.at(-1)) : a.length > b.length;
+}
 
 /** The failure that says most: a field that is refused by name, else what is wrong deepest inside the body. */
 function violation(errors: readonly ErrorObject[]): AppError {
@@ -165,9 +174,8 @@ function violation(errors: readonly ErrorObject[]): AppError {
     const reason = String(refused.parentSchema?.['x-refused']);
     return new AppError('unsupported_parameter', `'${param}' is not supported: ${reason}`, { param });
   }
-  const depth = (error: ErrorObject) => error.instancePath.split('/').length;
-  const telling = errors.filter(({ keyword }) => keyword !== 'anyOf' && keyword !== 'oneOf');
-  const deepest = telling.reduce((best, error) => (depth(error) > depth(best) ? error : best), telling[0]!);
+  const telling = errors.filter(({ keyword }) => !summaries.has(keyword));
+  const deepest = telling.reduce((best, error) => (isFurther(error, best) ? error : best), telling[0]!);
   const path = pathOf(deepest);
   const { missingProperty, additionalProperty, unevaluatedProperty } = deepest.params as Record<
     string,

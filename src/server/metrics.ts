@@ -46,7 +46,7 @@ export class Metrics {
   readonly #interTokenLatency: Histogram<'model' | 'route'>;
   readonly #requestDuration: Histogram<'route' | 'status'>;
 
-  constructor(pool: ModelPool) {
+  constructor(pool: Pick<ModelPool, 'loaded'>) {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
     this.#timeToFirstToken = new Histogram({
@@ -115,7 +115,7 @@ export class Metrics {
     }
   }
 
-  #registerEngineMetrics(pool: ModelPool): void {
+  #registerEngineMetrics(pool: Pick<ModelPool, 'loaded'>): void {
     // One question to each engine a scrape, whatever the number of metrics.
     let reading: Promise<readonly LoadedModel[]> | null = null;
     const loaded = () => {

@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { AppError } from '../../../src/core/errors.js';
+import { readConfig } from '../../../src/server/config.js';
+
+test('an empty environment gives the documented defaults', () => {
+  const { port, host, dataDirectory, apiKey, corsOrigins, models } = readConfig({});
+  assert.deepEqual(
+    { port, host, apiKey, corsOrigins },
+    { port: 8080, host: '127.0.0.1', apiKey: null, corsOrigins: [] },
+  );
+  assert.match(dataDirectory, /\/\.instructd$/);
+  assert.equal(models.provider, 'auto');
+  assert.equal(models.threads, undefined);
+});
+
+test('a variable that is set but empty takes its default', () => {
+  assert.equal(readConfig({ PORT: '' }).port, 8080);
+});
+
+for (const [name, value] of Object.entries({
+  PORT: '65536',
+  SLOTS: '0',
+  THREADS: 'two',
+  PROVIDER: 'gpu',
+  LOG_LEVEL: 'loud',
+  DRAIN_SECONDS: '-1',
+  CONTEXT_LENGTH: '1.5',
+  INSTRUCTD_API_KEY: 'has space',
+}))
+  test(`${name}=${value} is refused by name`, () => {
+    assert.throws(
+      () => readConfig({ [name]: value }),
+      (error: AppError) =>
+        error.code === 'configuration_invalid' && error.param === name && error.message.startsWith(name),
+    );
+  });
+
+test('origins and preloaded models are lists', () => {
+  const config = readConfig({ CORS_ORIGINS: 'https://a.test, https://b.test', PRELOAD: 'one,two' });
+  assert.deepEqual(config.corsOrigins, ['https://a.test', 'https://b.test']);
+  assert.deepEqual(config.models.preload, ['one', 'two']);
+});
