@@ -3,8 +3,11 @@ import { AppError } from '../core/errors.js';
 import type { EngineOptions } from './engine/engine.js';
 import type { CheckpointSource } from './engine/engine-messages.js';
 import { RemoteEngine } from './engine/remote-engine.js';
+import { RemoteScorer } from './engine/remote-scorer.js';
+import { EngineRewardModel } from './engine-reward-model.js';
 import { EngineTextModel } from './engine-text-model.js';
 import type { ModelRecord } from './registry.js';
+import type { RewardModel } from './reward-model.js';
 import type { RuntimeOptions } from './runtime/session.js';
 import type { TextModel } from './text-model.js';
 import { loadTokenizer } from './tokenizer/load-tokenizer.js';
@@ -31,6 +34,18 @@ export async function loadTextModel(record: ModelRecord, options: LoadOptions): 
     engine: options.engine,
   });
   return new EngineTextModel({ id: record.id, engine, tokenizer, chatTemplate });
+}
+
+/** Ready to score. Throws as `loadTextModel` does. */
+export async function loadRewardModel(record: ModelRecord, options: LoadOptions): Promise<RewardModel> {
+  const { tokenizer, chatTemplate } = await requireTokenizer(record);
+  const { contextLength, maxQueuedRequests, maxQueuedPromptTokens } = options.engine;
+  const scorer = await RemoteScorer.open(record.id, {
+    source: sourceOf(record, options),
+    runtime: options.runtime,
+    options: { contextLength, maxQueuedRequests, maxQueuedTokens: maxQueuedPromptTokens },
+  });
+  return new EngineRewardModel({ id: record.id, scorer, tokenizer, chatTemplate });
 }
 
 async function requireTokenizer(record: ModelRecord) {

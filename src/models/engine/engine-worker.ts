@@ -1,5 +1,4 @@
 /** Thread entry: opens a language model and runs its engine until told to stop. */
-import { setImmediate as turn } from 'node:timers/promises';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { AppError, serializeError } from '../../core/errors.js';
 import { DecoderRunner } from './decoder-runner.js';
@@ -7,71 +6,72 @@ import { EngineCore } from './engine-core.js';
 import type { EngineReady, EngineWorkerData, FromEngine, ToEngine } from './engine-messages.js';
 import { openCheckpoint } from './open-checkpoint.js';
 import type { Opening } from './supervised-worker.js';
+import { runSteps, type SteppingModel } from './worker-loop.js';
 
 type Handlers = { readonly [T in ToEngine['type']]: (message: Extract<ToEngine, { type: T }>) => void };
 
-/** Steps while there is work, and lets messages in between two steps: a cancel waits for one step at most. */
-async function serve(core: EngineCore, port: MessagePort): Promise<void> {
-  let stopping = false;
-  let changed = false;
-  let wake = () => {};
-  const handlers: Handlers = {
-    generate: ({ lane, request }) => core.add(lane, request),
-    finish: ({ lane, sequence }) => core.finish(lane, sequence),
-    cancel: ({ lane }) => core.cancel(lane),
-    credit: ({ lane, tokens }) => core.credit(lane, tokens),
-    stop: () => {
-      stopping = true;
-      core.failAll(new AppError('shutting_down', 'The model is being unloaded.'));
-    },
-  };
-  port.on('message', (message: ToEngine) => {
-    (handlers[message.type] as (message: ToEngine) => void)(message);
-    changed = true;
-    wake();
-  });
-  while (!stopping || changed) {
-    const stepped = core.step();
-    if (stepped || changed) {
-      changed = false;
-      const report: FromEngine = { reports: core.takeReports(), stats: core.stats };
-      port.postMessage(report);
-    }
-    if (stepped) await turn();
-    else if (!stopping) {
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-    }
+class EngineThread implements SteppingModel<ToEngine> {
+  stopping = false;
+  readonly #core: EngineCore;
+  readonly #handlers: Handlers;
+
+  constructor(core: EngineCore) {
+    this.#core = core;
+    this.#handlers = {
+      generate: ({ lane, request }) => core.add(lane, request),
+      finish: ({ lane, sequence }) => core.finish(lane, sequence),
+      cancel: ({ lane }) => core.cancel(lane),
+      credit: ({ lane, tokens }) => core.credit(lane, tokens),
+      stop: () => {
+        this.stopping = true;
+        core.failAll(new AppError('shutting_down', 'The model is being unloaded.'));
+      },
+    };
+  }
+
+  handle(message: ToEngine): void {
+    (this.#handlers[message.type] as (message: ToEngine) => void)(message);
+  }
+
+  step(): boolean {
+    return this.#core.step();
+  }
+
+  report(): FromEngine {
+    return { reports: this.#core.takeReports(), stats: this.#core.stats };
   }
 }
 
-async function main(port: MessagePort, { source, runtime, engine }: EngineWorkerData): Promise<void> {
-  let opened: ReturnType<typeof openCheckpoint>;
-  let core: EngineCore;
-  let options = engine;
+function open({ source, runtime: runtimeOptions, engine }: EngineWorkerData) {
+  const checkpoint = openCheckpoint(source, runtimeOptions, engine.contextLength);
+  const { runtime, decoder, contextLength, version } = checkpoint;
+  const { head } = decoder.graph;
+  if (head.kind !== 'language') {
+    throw new AppError('wrong_model_kind', `${source.directory} is a reward model; ask it for scores.`);
+  }
+  const options = { ...engine, contextLength };
+  const runner = new DecoderRunner(checkpoint, head.vocabulary, options, version);
+  const ready: EngineReady = {
+    provider: runtime.provider,
+    vocabularySize: head.vocabulary,
+    contextLength,
+  };
+  return { runtime, core: new EngineCore(runner, options, () => performance.now()), ready };
+}
+
+async function main(port: MessagePort, data: EngineWorkerData): Promise<void> {
+  let opened: ReturnType<typeof open>;
   try {
-    opened = openCheckpoint(source, runtime, engine.contextLength);
-    const { head } = opened.decoder.graph;
-    if (head.kind !== 'language') {
-      throw new AppError('wrong_model_kind', `${source.directory} is a reward model; ask it for scores.`);
-    }
-    options = { ...engine, contextLength: opened.contextLength };
-    const runner = new DecoderRunner(opened, head.vocabulary, options, opened.version);
-    core = new EngineCore(runner, options, () => performance.now());
-    const ready: EngineReady = {
-      provider: opened.runtime.provider,
-      vocabularySize: head.vocabulary,
-      contextLength: options.contextLength,
-    };
-    port.postMessage({ type: 'ready', ready } satisfies Opening<EngineReady>);
+    opened = open(data);
   } catch (error) {
     port.postMessage({ type: 'refused', error: serializeError(error) } satisfies Opening<EngineReady>);
     return;
   }
-  await serve(core, port);
+  const { runtime, core, ready } = opened;
+  port.postMessage({ type: 'ready', ready } satisfies Opening<EngineReady>);
+  await runSteps(port, new EngineThread(core));
   core[Symbol.dispose]();
-  opened.runtime[Symbol.dispose]();
+  runtime[Symbol.dispose]();
   // Nothing is listened to any more, so the thread ends.
   port.close();
 }
