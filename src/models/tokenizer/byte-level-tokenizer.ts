@@ -172,8 +172,8 @@ function layOutBytes(
   modelVocabularySize: number,
 ): { bytes: Uint8Array; starts: Uint32Array } {
   const entries: Uint8Array[] = [];
-  for (const [entry, id] of Object.entries(file.vocabulary))
-    entries[id] = bytesOfEntry(entry) ?? Buffer.from(entry);
+  for (const entry in file.vocabulary)
+    entries[file.vocabulary[entry]!] = bytesOfEntry(entry) ?? Buffer.from(entry);
   for (const { id, content } of file.addedTokens) entries[id] = Buffer.from(content);
   const size = Math.max(entries.length, modelVocabularySize);
   const starts = new Uint32Array(size + 1);

@@ -5,22 +5,27 @@
  */
 export interface MergeTrace {
   readonly ids: readonly number[];
-  /** Index of the last merge made; null where none was. */
+  /** Index in the list of the last merge made; null where none was. */
   readonly lastRank: number | null;
 }
 
 const GONE = -1;
-/** A heap key is rank * POSITIONS + position, exact in a double for 2^21 merges and 2^32 positions. */
+/** A heap key is rank * POSITIONS + position: exact in a double for 2^21 merges and 2^32 positions. */
 const POSITIONS = 2 ** 32;
 
 export class Merges {
   readonly size: number;
   readonly #mask: number;
-  // Open addressing: one entry a merge, by the pair's ids.
+  // Open addressing: one entry a merge, found by the pair's ids.
   readonly #left: Int32Array;
   readonly #right: Int32Array;
   readonly #rank: Int32Array;
   readonly #result: Int32Array;
+  // The piece at work, as a linked list over its bytes; kept between calls, most pieces are a few bytes.
+  #symbols = new Int32Array(64);
+  #next = new Int32Array(64);
+  #previous = new Int32Array(64);
+  readonly #heap = new MinHeap();
 
   /** @param size Merges that will be added. */
   constructor(size: number) {
@@ -42,51 +47,65 @@ export class Merges {
     this.#result[entry] = result;
   }
 
-  /** @param symbols Ids of a piece's bytes; consumed. */
-  apply(symbols: Int32Array): MergeTrace {
-    const length = symbols.length;
-    const next = new Int32Array(length);
-    const previous = new Int32Array(length);
-    const heap = new MinHeap();
-    const offer = (position: number): void => {
-      const after = next[position]!;
-      if (after >= length) return;
-      const entry = this.#find(symbols[position]!, symbols[after]!);
-      if (this.#left[entry] !== GONE) heap.push(this.#rank[entry]! * POSITIONS + position);
-    };
-    for (let index = 0; index < length; index++) {
-      next[index] = index + 1;
-      previous[index] = index - 1;
-    }
-    for (let index = 0; index < length; index++) offer(index);
-
+  /** @param piece Ids of the piece's bytes. */
+  apply(piece: ArrayLike<number>): MergeTrace {
+    this.#load(piece);
+    const symbols = this.#symbols;
+    const next = this.#next;
     let lastRank: number | null = null;
-    while (heap.size > 0) {
-      const key = heap.pop();
+    while (this.#heap.size > 0) {
+      const key = this.#heap.pop();
       const rank = Math.floor(key / POSITIONS);
       const position = key - rank * POSITIONS;
       const after = next[position]!;
-      if (symbols[position] === GONE || after >= length) continue;
+      if (symbols[position] === GONE || after === GONE) continue;
       const entry = this.#find(symbols[position]!, symbols[after]!);
       // A key outlives its pair when a neighbour was merged first.
       if (this.#left[entry] === GONE || this.#rank[entry] !== rank) continue;
       symbols[position] = this.#result[entry]!;
       symbols[after] = GONE;
-      const following = next[after]!;
-      next[position] = following;
-      if (following < length) previous[following] = position;
+      next[position] = next[after]!;
+      if (next[position] !== GONE) this.#previous[next[position]!] = position;
       lastRank = rank;
-      if (previous[position]! >= 0) offer(previous[position]!);
-      offer(position);
+      if (this.#previous[position] !== GONE) this.#offer(this.#previous[position]!);
+      this.#offer(position);
     }
-    return { ids: Array.from(symbols.filter((id) => id !== GONE)), lastRank };
+    const ids: number[] = [];
+    for (let position = 0; position !== GONE && piece.length > 0; position = next[position]!) {
+      ids.push(symbols[position]!);
+    }
+    return { ids, lastRank };
+  }
+
+  #load(piece: ArrayLike<number>): void {
+    const length = piece.length;
+    if (length > this.#symbols.length) {
+      this.#symbols = new Int32Array(length * 2);
+      this.#next = new Int32Array(length * 2);
+      this.#previous = new Int32Array(length * 2);
+    }
+    for (let index = 0; index < length; index++) {
+      this.#symbols[index] = piece[index]!;
+      this.#next[index] = index + 1 < length ? index + 1 : GONE;
+      this.#previous[index] = index > 0 ? index - 1 : GONE;
+    }
+    for (let index = 0; index < length; index++) this.#offer(index);
+  }
+
+  /** Puts the pair that starts at a position into the heap, if it is in the list. */
+  #offer(position: number): void {
+    const after = this.#next[position]!;
+    if (after === GONE) return;
+    const entry = this.#find(this.#symbols[position]!, this.#symbols[after]!);
+    if (this.#left[entry] !== GONE) this.#heap.push(this.#rank[entry]! * POSITIONS + position);
   }
 
   /** Index of the pair's entry, or of the free one where it would go. */
   #find(left: number, right: number): number {
-    let entry = (Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b)) >>> 0;
+    const lefts = this.#left;
+    let entry = Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b);
     entry = (entry ^ (entry >>> 15)) & this.#mask;
-    while (this.#left[entry] !== GONE && (this.#left[entry] !== left || this.#right[entry] !== right)) {
+    while (lefts[entry] !== GONE && (lefts[entry] !== left || this.#right[entry] !== right)) {
       entry = (entry + 1) & this.#mask;
     }
     return entry;
@@ -94,15 +113,21 @@ export class Merges {
 }
 
 class MinHeap {
-  readonly #keys: number[] = [];
+  #keys = new Float64Array(64);
+  #size = 0;
 
   get size(): number {
-    return this.#keys.length;
+    return this.#size;
   }
 
   push(key: number): void {
+    if (this.#size === this.#keys.length) {
+      const grown = new Float64Array(this.#size * 2);
+      grown.set(this.#keys);
+      this.#keys = grown;
+    }
     const keys = this.#keys;
-    let child = keys.push(key) - 1;
+    let child = this.#size++;
     while (child > 0) {
       const parent = (child - 1) >> 1;
       if (keys[parent]! <= key) break;
@@ -112,12 +137,12 @@ class MinHeap {
     keys[child] = key;
   }
 
+  /** The smallest key; the heap is not empty. */
   pop(): number {
     const keys = this.#keys;
     const top = keys[0]!;
-    const moved = keys.pop()!;
-    const size = keys.length;
-    if (size === 0) return top;
+    const size = --this.#size;
+    const moved = keys[size]!;
     let parent = 0;
     for (;;) {
       let child = 2 * parent + 1;

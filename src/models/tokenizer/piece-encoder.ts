@@ -51,7 +51,7 @@ export class PieceEncoder {
     const isShort = piece.length * 3 <= this.#longestForTiktoken;
     if (isShort && !this.#absentBytes) return this.#byTiktoken(piece);
     const bytes = Buffer.from(piece, 'utf8');
-    const symbols = Int32Array.from(bytes, (byte) => this.#idOfByte[byte]!);
+    const symbols = symbolsOf(bytes, this.#idOfByte);
     if (symbols.includes(ABSENT)) return this.#merges.apply(symbols.filter((id) => id !== ABSENT)).ids;
     if (bytes.length <= this.#longestForTiktoken) return this.#byTiktoken(piece);
     return this.#merges.apply(symbols).ids;
@@ -70,6 +70,12 @@ const CACHED_PIECE_LENGTH = 48;
 
 function idsOfBytes({ vocabulary }: TokenizerFile): Int32Array {
   return Int32Array.from({ length: 256 }, (_, byte) => vocabulary[charOfByte(byte)] ?? ABSENT);
+}
+
+function symbolsOf(bytes: Uint8Array, idOfByte: Int32Array): Int32Array {
+  const symbols = new Int32Array(bytes.length);
+  for (let index = 0; index < bytes.length; index++) symbols[index] = idOfByte[bytes[index]!]!;
+  return symbols;
 }
 
 function readMerges({ vocabulary, merges }: TokenizerFile): Merges {
@@ -95,34 +101,32 @@ interface Ranks {
 
 /** Ranks 0..255 are the bytes, then one rank a merge, then the tokens that only a whole piece can be. */
 function rankTokens(file: TokenizerFile, merges: Merges, idOfByte: Int32Array): Ranks {
-  const lines: string[] = [];
-  const idOfRank = new Int32Array(256 + merges.size + Object.keys(file.vocabulary).length);
-  let longestToken = 1;
-  const rank = (bytes: Uint8Array, position: number, id: number): void => {
-    lines.push(`${Buffer.from(bytes).toString('base64')} ${position}`);
-    idOfRank[position] = id;
-    longestToken = Math.max(longestToken, bytes.length);
-  };
+  const entries = Object.keys(file.vocabulary);
   const specials = new Set(file.addedTokens.filter((token) => token.special).map(({ content }) => content));
+  const lines: string[] = [];
+  const idOfRank = new Int32Array(256 + merges.size + entries.length);
+  let longestToken = 1;
   let wholeRank = 256 + merges.size;
-  for (const [entry, id] of Object.entries(file.vocabulary)) {
+  for (const entry of entries) {
     const bytes = bytesOfEntry(entry);
     if (bytes === null || bytes.length === 0 || specials.has(entry)) continue;
-    if (bytes.length === 1) {
-      rank(bytes, bytes[0]!, id);
-      continue;
-    }
-    const symbols = Int32Array.from(bytes, (byte) => idOfByte[byte]!);
+    const symbols = symbolsOf(bytes, idOfByte);
+    // No text can hold such a byte and keep it.
     if (symbols.includes(ABSENT)) continue;
     const { ids, lastRank } = merges.apply(symbols);
-    if (ids.length === 1 && lastRank !== null) rank(bytes, 256 + lastRank, id);
-    else if (file.ignoreMerges && ids.length > 2) rank(bytes, wholeRank++, id);
-    else if (file.ignoreMerges) {
+    const isReached = ids.length === 1;
+    if (!isReached && !file.ignoreMerges) continue;
+    if (!isReached && ids.length === 2) {
       throw unsupported(
         'model.ignore_merges',
         `the merges give ${JSON.stringify(entry)} as two tokens, not as itself`,
       );
     }
+    const byteOrMerge = lastRank === null ? bytes[0]! : 256 + lastRank;
+    const rank = isReached ? byteOrMerge : wholeRank++;
+    lines.push(`${Buffer.from(bytes.buffer).toString('base64')} ${rank}`);
+    idOfRank[rank] = file.vocabulary[entry]!;
+    longestToken = Math.max(longestToken, bytes.length);
   }
   return { lines, idOfRank, longestToken };
 }
