@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../core/errors.js';
+import { textFiles, weightsFile, weightsIndexFile } from './checkpoint-files.js';
 import { type HubFile, type HubOptions, HubRepository } from './hub-repository.js';
 import { idleTime } from './shared-directory.js';
 
@@ -26,35 +27,26 @@ export interface Snapshot {
   readonly directory: string;
   /** The commit that the revision named. */
   readonly commit: string;
+  /** Gives the files back, for the next call to take over. */
+  release(): Promise<void>;
+  discard(): Promise<void>;
 }
-
-const TEXT_FILES: ReadonlySet<string> = new Set([
-  'config.json',
-  'generation_config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'vocab.json',
-  'merges.txt',
-  'chat_template.jinja',
-  'chat_template.json',
-]);
-const WEIGHTS = 'model.safetensors';
-const WEIGHTS_INDEX = 'model.safetensors.index.json';
 
 /** A download that no process has written to for so long is free to take over. */
 const ABANDONED_AFTER_MS = 10 * 60 * 1000;
 
 /**
  * Downloads a snapshot into a directory of its own under `downloads`. What a failed or aborted call has received stays there and the
- * next call for the same commit goes on from it. Throws `hub_failed` with the hub's answer, `checkpoint_invalid` where the repository
- * has no safetensors, `request_cancelled` on abort.
+ * next call for the same commit goes on from it.
+ * @param inspect Sees the directory when all but the weights are there, so that what cannot run is refused before they are fetched.
+ * @throws AppError `hub_failed` with the hub's answer, `checkpoint_invalid` where the repository has no safetensors,
+ *   `request_cancelled` on abort, and what `inspect` throws.
  */
 export async function downloadSnapshot(
   hub: HubOptions,
   ask: HubAsk,
   downloads: string,
+  inspect: (directory: string) => Promise<unknown>,
   onProgress: (progress: DownloadProgress) => void,
   signal: AbortSignal,
 ): Promise<Snapshot> {
@@ -68,12 +60,17 @@ export async function downloadSnapshot(
     const idle = join(downloads, `${ask.repository.replaceAll('/', '--')}@${commit}`);
     const directory = await claim(downloads, idle);
     try {
-      await downloadAll(repository, commit, listed, directory, onProgress);
+      await downloadAll(repository, commit, listed, directory, inspect, onProgress);
     } catch (error) {
       await release(directory, idle);
       throw error;
     }
-    return { directory, commit };
+    return {
+      directory,
+      commit,
+      release: () => release(directory, idle),
+      discard: () => rm(directory, { recursive: true, force: true }),
+    };
   } catch (error) {
     throw cancelled(error);
   }
@@ -84,12 +81,14 @@ async function downloadAll(
   commit: string,
   listed: ReadonlyMap<string, HubFile>,
   directory: string,
+  inspect: (directory: string) => Promise<unknown>,
   onProgress: (progress: DownloadProgress) => void,
 ): Promise<void> {
-  const files = await filesNeeded(repository, commit, listed, directory);
-  const total = files.reduce((sum, { size }) => sum + size, 0);
+  const { texts, weights } = await filesNeeded(repository, commit, listed, directory);
+  const total = [...texts, ...weights].reduce((sum, { size }) => sum + size, 0);
   let before = 0;
-  for (const file of files) {
+  for (const file of [...texts, ...weights]) {
+    if (file === weights[0]) await inspect(directory);
     await repository.download(commit, file, directory, (received) =>
       onProgress({ file: file.path, received: before + received, total }),
     );
@@ -103,7 +102,7 @@ async function filesNeeded(
   commit: string,
   listed: ReadonlyMap<string, HubFile>,
   directory: string,
-): Promise<readonly HubFile[]> {
+): Promise<{ readonly texts: readonly HubFile[]; readonly weights: readonly HubFile[] }> {
   const need = (path: string): HubFile => {
     const file = listed.get(path);
     if (file !== undefined) return file;
@@ -114,14 +113,14 @@ async function filesNeeded(
     );
   };
   need('config.json');
-  const texts = [...listed.values()].filter(({ path }) => TEXT_FILES.has(path));
-  if (!listed.has(WEIGHTS_INDEX)) return [...texts, need(WEIGHTS)];
-  const index = need(WEIGHTS_INDEX);
+  const texts = [...listed.values()].filter(({ path }) => textFiles.has(path));
+  if (!listed.has(weightsIndexFile)) return { texts, weights: [need(weightsFile)] };
+  const index = need(weightsIndexFile);
   await repository.download(commit, index, directory, () => {});
-  const { weight_map: shards } = JSON.parse(await readFile(join(directory, WEIGHTS_INDEX), 'utf8')) as {
+  const { weight_map: shards } = JSON.parse(await readFile(join(directory, weightsIndexFile), 'utf8')) as {
     weight_map: Readonly<Record<string, string>>;
   };
-  return [...texts, index, ...[...new Set(Object.values(shards))].sort().map(need)];
+  return { texts: [...texts, index], weights: [...new Set(Object.values(shards))].sort().map(need) };
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { EngineOptions, EngineStats } from './engine/engine.js';
+import type { HubOptions } from './hub-repository.js';
 import type { ModelKind, ModelRecord, Quantization } from './registry.js';
 import type { RewardModel } from './reward-model.js';
 import type { Provider } from './runtime/session.js';
@@ -50,4 +51,8 @@ export interface ModelPoolOptions {
   readonly engine: EngineOptions;
   /** Loaded at start, so that the first request does not wait. */
   readonly preload: readonly string[];
+  /** Where models are imported from by name. */
+  readonly hub: HubOptions;
+  /** For weights and KV caches of all loaded models; undefined: most of the machine's or container's memory. */
+  readonly memoryBytes?: number;
 }

@@ -34,6 +34,8 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export function readConfig(environment: Environment = process.env): ServerConfig {
   const { text, list, oneOf, integer } = reader(environment);
   const threads = integer('THREADS', 0, { least: 0, most: 1024 });
+  const memoryBytes = integer('MEMORY_LIMIT_BYTES', 0, { least: 0, most: Number.MAX_SAFE_INTEGER });
+  const token = text('HF_TOKEN', '');
   const dataDirectory = resolve(text('DATA_DIR', './.instructd'));
   return {
     port: integer('PORT', 8080, { least: 0, most: 65535 }),
@@ -50,7 +52,12 @@ export function readConfig(environment: Environment = process.env): ServerConfig
       directory: dataDirectory,
       provider: oneOf('PROVIDER', 'auto', ['auto', 'cpu', 'cuda']),
       ...(threads > 0 && { threads }),
+      ...(memoryBytes > 0 && { memoryBytes }),
       preload: list('PRELOAD'),
+      hub: {
+        endpoint: text('HF_ENDPOINT', 'https://huggingface.co').replace(/\/+$/, ''),
+        ...(token !== '' && { token }),
+      },
       engine: {
         slots: integer('SLOTS', 16, { least: 1, most: 1024 }),
         contextLength: integer('CONTEXT_LENGTH', 2048, { least: 16, most: 2 ** 20 }),

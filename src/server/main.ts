@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import type { ModelPool, ModelPoolOptions } from '../models/model-pool.js';
 import { buildApp } from './app.js';
 import { keysOf, loadAdminKey } from './auth.js';
-import { readConfig, type ServerConfig } from './config.js';
+import type { ServerConfig } from './config.js';
 import { Contract } from './contract.js';
 import { Drain } from './limits.js';
 import { Metrics } from './metrics.js';
@@ -57,8 +57,8 @@ async function stop(
 }
 
 /** `instructd serve`: runs until SIGTERM or SIGINT, which drain; a second one exits at once. */
-export async function serve(openModelPool: OpenModelPool): Promise<void> {
-  const server = await startServer(readConfig(), openModelPool, (line) => console.error(line));
+export async function serve(config: ServerConfig, openModelPool: OpenModelPool): Promise<void> {
+  const server = await startServer(config, openModelPool, (line) => console.error(line));
   await new Promise<void>((resolve, reject) => {
     let stopping = false;
     const onSignal = (signal: NodeJS.Signals) => {

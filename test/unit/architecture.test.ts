@@ -66,6 +66,9 @@ const packages: Readonly<Record<string, string>> = {
 
 const readsEnvironment = ['server/config.ts', 'cli'];
 
+/** Names that a part's entry has everywhere. */
+const entries: ReadonlySet<string> = new Set(['main.ts']);
+
 const FILE_LINES = 300;
 const FUNCTION_LINES = 50;
 /** `file` or `file#function` -> why it may be longer. A row that is no longer needed fails. */
@@ -239,7 +242,7 @@ test('a file name says what is in it, once', () => {
     const other = first.get(name);
     first.set(name, path);
     if (vague.test(name)) return `src/${path}`;
-    return other === undefined ? [] : `src/${path} has the name of src/${other}`;
+    return other === undefined || entries.has(name) ? [] : `src/${path} has the name of src/${other}`;
   });
   assert.deepEqual(wrong, []);
 });

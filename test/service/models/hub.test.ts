@@ -57,6 +57,7 @@ const download = (
     { endpoint: hub.endpoint, ...(token !== undefined && { token }) },
     { repository, revision },
     downloads,
+    async () => {},
     onProgress,
     signal,
   );
@@ -201,6 +202,7 @@ test('what is not there, gated or away is said in one sentence with the way out'
       { endpoint },
       { repository: NAME, revision: 'main' },
       here.downloads,
+      async () => {},
       () => {},
       new AbortController().signal,
     ),
