@@ -4,22 +4,17 @@
  */
 import { availableParallelism } from 'node:os';
 import { tokenId } from '../src/core/units.js';
-import type { ModelPool, ModelPoolOptions } from '../src/models/model-pool.js';
+import { openModelPool } from '../src/models/file-model-pool.js';
 import { promptIds } from './peers/peer.js';
 
 const [directory = '', model = '', ...numbers] = process.argv.slice(2);
 const [streams = 16, promptLength = 16, tokens = 64] = numbers.map(Number);
-const { openModelPool } = (await import(
-  new URL('../src/models/open-model-pool.js', import.meta.url).href
-)) as {
-  openModelPool(options: ModelPoolOptions): Promise<ModelPool>;
-};
-
 await using pool = await openModelPool({
   directory,
   provider: 'cpu',
   threads: availableParallelism(),
   preload: [model],
+  hub: { endpoint: 'https://huggingface.co' },
   engine: {
     slots: streams,
     contextLength: 1024,

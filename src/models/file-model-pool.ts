@@ -17,6 +17,8 @@ interface Resident {
   readonly record: ModelRecord;
   readonly bytes: number;
   readonly model: Promise<TextModel>;
+  /** The same once it is there; null before. */
+  ready: TextModel | null;
   /** Milliseconds since the epoch. */
   lastUsed: number;
 }
@@ -91,13 +93,12 @@ class FileModelPool implements ModelPool {
   }
 
   async loaded(): Promise<readonly LoadedModel[]> {
-    const models = await Promise.all(
-      [...this.#residents.values()].map(async ({ record, model }) => {
-        const ready = await Promise.race([model.catch(() => null), null]);
-        return ready && { id: record.id, kind: record.kind, stats: await ready.stats() };
-      }),
+    const ready = [...this.#residents.values()].flatMap(({ record, ready }) =>
+      ready ? [{ record, ready }] : [],
     );
-    return models.filter((model) => model !== null);
+    return Promise.all(
+      ready.map(async ({ record: { id, kind }, ready }) => ({ id, kind, stats: await ready.stats() })),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -120,17 +121,17 @@ class FileModelPool implements ModelPool {
     if (this.#isClosed) throw new AppError('shutting_down', 'The service is draining.');
     const { weightBytes, kvBytes } = planMemory(record, this.#options.engine, this.provider);
     const bytes = weightBytes + kvBytes;
-    const room = this.#makeRoom(record.id, bytes);
-    const resident: Resident = {
-      record,
-      bytes,
-      model: room.then(() => this.#load(record)),
-      lastUsed: Date.now(),
-    };
+    const model = this.#makeRoom(record.id, bytes).then(() => this.#load(record));
+    const resident: Resident = { record, bytes, model, ready: null, lastUsed: Date.now() };
     this.#residents.set(record.id, resident);
-    resident.model.catch(() => {
-      if (this.#residents.get(record.id) === resident) this.#residents.delete(record.id);
-    });
+    model.then(
+      (ready) => {
+        resident.ready = ready;
+      },
+      () => {
+        if (this.#residents.get(record.id) === resident) this.#residents.delete(record.id);
+      },
+    );
     return resident;
   }
 
