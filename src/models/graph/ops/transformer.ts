@@ -91,7 +91,7 @@ export interface GroupQueryOperands<
   readonly scoreBias?: Value<E, readonly [string, string, T, string]>;
   /** [heads] */
   readonly sink?: Value<E, readonly [string]>;
-  /** [head]: RMS norms of each head before the rotation (Qwen 3). */
+  /** [head]: RMS norms of each head before the rotation (Qwen 3). ONNX Runtime 1.30 has them on CUDA alone. */
   readonly queryNorm?: Value<E, readonly [string]>;
   readonly keyNorm?: Value<E, readonly [string]>;
 }
