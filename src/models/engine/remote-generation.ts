@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { AppError } from '../../core/errors.js';
 import type { GenerateRequest, Generation, TokenEvent } from './engine.js';
 
@@ -40,6 +41,8 @@ export class RemoteGeneration implements Generation, AsyncIterator<TokenEvent> {
     this.#creditStep = Math.max(1, Math.floor((laneBuffer * request.sequences) / 2));
     this.#signal = signal;
     this.#onAbort = () => controls.cancel();
+    // One signal may end any number of requests: all prompts of a body, all lanes of a socket.
+    setMaxListeners(0, signal);
     signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 

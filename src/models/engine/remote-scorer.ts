@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { AppError, deserializeError } from '../../core/errors.js';
 import type { TokenId } from '../../core/units.js';
@@ -72,6 +73,8 @@ export class RemoteScorer implements AsyncDisposable {
     this.#admission.enter(sequences.length, tokens);
     const lane = this.#nextLane++;
     const cancel = () => this.#worker.post({ type: 'cancel', lane });
+    // One signal may end any number of requests.
+    setMaxListeners(0, signal);
     signal.addEventListener('abort', cancel, { once: true });
     try {
       return await new Promise((resolve, reject) => {
