@@ -88,11 +88,9 @@ class OrtRuntime implements Runtime {
       appendCuda(this.#api, native.pointer, cudaProviderOptions(this.#options.cuda ?? {}, options));
     }
     weights.addTo(native.pointer, this.provider);
-    const pointer = created<Pointer<'OrtSession'>>((out) =>
+    return created((out) =>
       this.#api.CreateSessionFromArray(this.#env, model, model.byteLength, native.pointer, out),
     );
-    weights.releasePages();
-    return pointer;
   }
 
   #track(pointer: Pointer<'OrtSession'>, weights: SessionWeights): Session {

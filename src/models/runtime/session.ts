@@ -44,17 +44,8 @@ export interface ExternalInitializer {
   readonly name: string;
   readonly type: ElementType;
   readonly shape: readonly number[];
-  /**
-   * Bytes in the element type's layout. An array is used where it is, not copied, and referenced until the session is released. A slice
-   * of a file is mapped: it costs no memory of its own, and nothing at all once ONNX Runtime has packed it for its kernels.
-   */
-  readonly data: Uint8Array | FileSlice;
-}
-
-/** Bytes of a file from `offset` on; the initializer's type and shape say how many. The file must not change while the session lives. */
-export interface FileSlice {
-  readonly file: string;
-  readonly offset: number;
+  /** Bytes in the element type's layout: used where they are, not copied, and referenced until the session is released. */
+  readonly data: Uint8Array;
 }
 
 export interface SessionOptions {

@@ -1,5 +1,5 @@
 import { GraphBuilder } from '../../../../src/models/graph/builder.js';
-import { encodeModel } from '../../../../src/models/graph/onnx.js';
+import { encodeModel, type ParameterPlacement } from '../../../../src/models/graph/onnx.js';
 import { add, cast, gather, less, matmul, sqrt } from '../../../../src/models/graph/ops.js';
 
 /** The small graphs that the runtime's tests run. */
@@ -27,12 +27,12 @@ export function multiply(k: number, n: number): Uint8Array {
   return encodeModel(g.build());
 }
 
-/** Rows of a table [rows, width] that is supplied by name: ONNX Runtime keeps no packed form of it. */
-export function embed(rows: number, width: number): Uint8Array {
+/** Rows of a table [rows, width]: ONNX Runtime keeps no packed form of it. */
+export function embed(rows: number, width: number, placement: ParameterPlacement): Uint8Array {
   const g = new GraphBuilder('embed', { picked: 'dynamic', rows, width });
   const table = g.parameter('table', 'float32', ['rows', 'width']);
   g.output('y', gather(table, 'rows', g.input('ids', 'int64', ['picked'])));
-  return encodeModel(g.build());
+  return encodeModel(g.build(), { parameters: () => placement });
 }
 
 /** All element types but the plain ones: half = float16(x), below = a < b over int64. */

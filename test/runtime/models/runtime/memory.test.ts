@@ -54,33 +54,40 @@ test('a weight in an array is used where it is: a later change of the array reac
 });
 
 test('a weight in a file is read from its offset', () => {
-  const weight = Float32Array.from({ length: 64 }, (_, at) => at / 2);
-  const file = join(folder, 'offset.bin');
+  const table = Float32Array.from({ length: 64 }, (_, at) => at / 2);
   // 12: no alignment but the element's.
-  writeFileSync(file, Buffer.concat([Buffer.alloc(12, 0xff), new Uint8Array(weight.buffer)]));
-  using session = runtime.openSession(addWeight(64), {
-    initializers: [{ name: 'w', type: 'float32', shape: [64], data: { file, offset: 12 } }],
-  });
-  assert.deepEqual(runAdd(session), weight);
+  writeFileSync(
+    join(folder, 'offset.bin'),
+    Buffer.concat([Buffer.alloc(12, 0xff), new Uint8Array(table.buffer)]),
+  );
+  const model = embed(8, 8, { kind: 'external', file: 'offset.bin', offset: 12, length: 256 });
+  using session = runtime.openSession(model, { externalDirectory: folder });
+  using ids = runtime.allocate('int64', [2]);
+  ids.write(BigInt64Array.of(7n, 1n));
+  using y = runtime.allocate('float32', [2, 8]);
+  using binding = session.createBinding();
+  binding.bindInput('ids', ids);
+  binding.bindOutput('y', y);
+  binding.run();
+  assert.deepEqual([...(y.host as Float32Array)], [...table.subarray(56, 64), ...table.subarray(8, 16)]);
 });
 
-test('a weight of the wrong size is refused by name, in an array and in a file', () => {
-  const open = (data: Uint8Array | { file: string; offset: number }) => () =>
-    runtime.openSession(addWeight(64), { initializers: [{ name: 'w', type: 'float32', shape: [64], data }] });
-  const refusal = (pattern: RegExp) => (thrown: AppError) =>
-    thrown.code === 'runtime_failed' && pattern.test(thrown.message);
-  const file = join(folder, 'short.bin');
-  writeFileSync(file, Buffer.alloc(255));
-  assert.throws(open(new Uint8Array(255)), refusal(/"w" is float32\[64\], 256 bytes.* has 255/));
-  assert.throws(open({ file, offset: 0 }), refusal(/"w" is 256 bytes from byte 0 on.* has 255/));
-  assert.throws(open({ file: join(folder, 'absent'), offset: 0 }), refusal(/absent.*ENOENT/));
+test('a weight of the wrong size is refused by name', () => {
+  assert.throws(
+    () =>
+      runtime.openSession(addWeight(64), {
+        initializers: [{ name: 'w', type: 'float32', shape: [64], data: new Uint8Array(255) }],
+      }),
+    (thrown: AppError) =>
+      thrown.code === 'runtime_failed' && /"w" is float32\[64\], 256 bytes.* has 255/.test(thrown.message),
+  );
 });
 
 test('256 MiB of weights in an array cost no second copy', { skip: linuxOnly }, () => {
   const [rows, width] = [32_768, 2048];
   const table = new Float32Array(rows * width).fill(1);
   const before = resident().anonymous;
-  using session = runtime.openSession(embed(rows, width), {
+  using session = runtime.openSession(embed(rows, width, { kind: 'external' }), {
     initializers: [
       { name: 'table', type: 'float32', shape: [rows, width], data: new Uint8Array(table.buffer) },
     ],
@@ -92,12 +99,10 @@ test('256 MiB of weights in an array cost no second copy', { skip: linuxOnly }, 
 
 test('256 MiB of weights in a file cost no memory until they are read', { skip: linuxOnly }, () => {
   const [rows, width] = [32_768, 2048];
-  const file = join(folder, 'table.bin');
-  writeFileSync(file, Buffer.alloc(256 * MIB));
+  writeFileSync(join(folder, 'table.bin'), Buffer.alloc(256 * MIB));
   const before = resident().all;
-  using session = runtime.openSession(embed(rows, width), {
-    initializers: [{ name: 'table', type: 'float32', shape: [rows, width], data: { file, offset: 0 } }],
-  });
+  const model = embed(rows, width, { kind: 'external', file: 'table.bin', offset: 0, length: 256 * MIB });
+  using session = runtime.openSession(model, { externalDirectory: folder });
   assert.equal(session.inputs.length, 1);
   const growth = resident().all - before;
   assert.ok(growth < 32, `${growth.toFixed(0)} MiB for opening the session`);
