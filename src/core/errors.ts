@@ -105,6 +105,11 @@ export const errorCatalog = {
     kind: 'invalid',
     meaning: 'The model has no chat template, or the template refused the messages.',
   },
+  invalid_row: {
+    kind: 'invalid',
+    meaning:
+      'A dataset row breaks its schema; `param` gives line and field, the message what is wrong. Nothing of the file was taken.',
+  },
   graph_invalid: {
     kind: 'internal',
     meaning: 'A graph failed verification; the message names the node and its axes.',
