@@ -149,6 +149,11 @@ export class GraphBuilder implements NodeSink {
     return outputs;
   }
 
+  /** Nodes made so far, in topological order: what a derivative walks. */
+  get nodes(): readonly AnyNode[] {
+    return this.#nodes;
+  }
+
   /** The graph so far, verified. Throws AppError `graph_invalid`. */
   build(): Graph {
     const graph: Graph = Object.freeze({

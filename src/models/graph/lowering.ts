@@ -73,12 +73,12 @@ const cumSum: Lowering<'CumSum'> = (node) => {
   });
 };
 
-/** 0 copies the input's extent at the same place, -1 takes what is left. */
+/** 0 copies the input's extent at the same place, -1 takes what is left; a shape that is only known at run time comes as an operand. */
 const reshape: Lowering<'Reshape'> = (node) => {
   const x = first(node);
   const { axes, extents } = node.attributes;
   const shape = extents.map((extent, at) => extent ?? (isCopied(x, axes, at) ? 0 : -1));
-  return onnx(node, { inputs: [x, vector(shape)] });
+  return onnx(node, { inputs: [x, node.inputs[1] ?? vector(shape)] });
 };
 
 const transpose: Lowering<'Transpose'> = (node) => {

@@ -37,7 +37,8 @@ export function gradient<E extends FloatType>(
     return sources.map((source) => {
       const found = pending.get(source);
       if (found === undefined) throw invalid(source, `the loss does not depend on ${source.name}`);
-      return op.expandTo(found, source) as Value<E, Axes>;
+      const whole = found.axes.every((axis, at) => axis === source.axes[at]) && found.axes.length === source.axes.length;
+      return (whole ? found : op.expandTo(found, source)) as Value<E, Axes>;
     });
   });
 }

@@ -26,7 +26,7 @@ const reshape: Rule<'Reshape'> = (inputs, { axes, extents }) => {
   const x = operand(inputs, 0);
   const to = `[${axes.map((axis, at) => `${axis}=${extents[at] ?? '?'}`).join(', ')}]`;
   const open = axes.filter((_, at) => extents[at] === null && !isCopied(x, axes, at));
-  if (open.length > 1)
+  if (open.length > 1 && !inputs[1])
     refuse(`both '${open[0]}' and '${open[1]}' of ${to} are unknown`, "declare one in the builder's axes");
   const dynamic = (axis: string, at: number) => x.extents[at] === null && !axes.includes(axis);
   const exact = open.length === 0 && !x.axes.some(dynamic);

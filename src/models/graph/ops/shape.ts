@@ -35,6 +35,16 @@ export const reshape = <E extends ElementType, const B extends Axes>(
   axes: B,
 ): Value<E, B> => reshaped(x, axes);
 
+/** Reads the elements in the same order under the axes and extents of `model`, however many of them are dynamic. */
+export const reshapeLike = <E extends ElementType, B extends Axes>(
+  x: Value<E, Axes>,
+  model: Value<ElementType, B>,
+): Value<E, B> => {
+  const { axes, extents } = model;
+  const dynamic = extents.filter((extent) => extent === null).length > 1;
+  return emitOne(x.graph, 'Reshape', dynamic ? [x, shapeOf(model)] : [x], { axes, extents });
+};
+
 /** One axis into several, outermost first: `splitAxis(q, 'q', ['heads', 'head'])`. */
 export const splitAxis = <
   E extends ElementType,

@@ -13,8 +13,8 @@ const product = (x: Value, left: Side, y: Value, right: Side, alpha: number): Fl
 /** Leading axes of x as one, so that a sum over all of them is one product. */
 const asMatrix = (x: Value): Value => {
   if (x.axes.length <= 2) return x;
-  const last = x.axes.at(-1)!;
-  return x.graph.emit('Reshape', [x], { axes: ['leading', last], extents: [null, x.extents.at(-1)!] })[0]!;
+  const axes = [x.axes.slice(0, -1).join('*'), x.axes.at(-1)!];
+  return x.graph.emit('Reshape', [x], { axes, extents: [null, x.extents.at(-1)!] })[0]!;
 };
 
 /**

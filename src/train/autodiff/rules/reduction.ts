@@ -17,12 +17,8 @@ const kept = (value: Value, x: Value, axes: Axes): Value =>
 function elementCount(x: Value, axes: Axes): Value | number {
   const extents = axes.map((axis) => x.extents[x.axes.indexOf(axis)] ?? null);
   if (extents.every((extent) => extent !== null)) return extents.reduce((n, extent) => n * extent, 1);
-  const counts = axes.map((axis) => op.cast(op.extentValue(x, axis), x.type));
-  const [first, ...rest] = counts as [Value, ...Value[]];
-  return op.squeeze(
-    rest.reduce<Value>((product, count) => op.mul(product, count), first),
-    [],
-  );
+  const counts = axes.map((axis) => op.squeeze(op.cast(op.extentValue(x, axis), x.type), []) as Value);
+  return counts.reduce((product, count) => op.mul(product, count));
 }
 
 export const reductionDerivatives: DerivativesOf<ReductionAttributes> = {
@@ -33,18 +29,18 @@ export const reductionDerivatives: DerivativesOf<ReductionAttributes> = {
     return op.expandTo(kept(scaled, x, axes), x);
   }),
   ReduceMax: unary((g, x, y, { attributes: { axes } }) => {
-    const winners = op.cast(op.equal(x, kept(y, x, axes)), x.type as FloatType);
+    const winners = op.cast(op.equal(x, kept(y, x, axes)) as Value, x.type);
     const ties = op.reduceSum(winners, axes, 'kept');
     return op.mul(winners, op.div(kept(g, x, axes), ties));
   }),
-  ReduceL2: unary((g, x, y, { attributes: { axes } }) => op.mul(x, kept(op.div(g, y), x, axes))),
+  ReduceL2: unary((g, x, y, { attributes: { axes } }) => op.mul(x, kept(op.div(g, y as Value), x, axes))),
   ReduceSumSquare: unary((g, x, _, { attributes: { axes } }) => op.mul(x, kept(op.mul(g, 2), x, axes))),
   Softmax: unary((g, _, y, { attributes: { axis } }) => {
     const flow = op.mul(g, y);
     return op.sub(flow, op.mul(y, op.reduceSum(flow, [axis], 'kept')));
   }),
   LogSoftmax: unary((g, _, y, { attributes: { axis } }) =>
-    op.sub(g, op.mul(op.exp(y as Value<FloatType, Axes>), op.reduceSum(g, [axis], 'kept'))),
+    op.sub(g, op.mul(op.exp(y as Value<FloatType, Axes>) as Value, op.reduceSum(g, [axis], 'kept'))),
   ),
   CumSum: unary((g, _, __, { attributes: { axis, direction } }) =>
     op.cumSum(g, axis, direction === 'forward' ? 'reverse' : 'forward'),
