@@ -18,15 +18,9 @@ const MASKED = -1e9;
  * The queries of the heads that share a key head lie one after the other, so the mask repeats for each of them.
  */
 function causalMasks(g: GraphBuilder, config: ModelConfig, tokens: Tokens): (layer: number) => Mask {
-  const made = new Map<number | null, Mask>();
-  return (layer) => {
-    const window = config.attentionWindow[layer] ?? null;
-    const before = made.get(window);
-    if (before !== undefined) return before;
-    const mask = g.scope('mask', () => causalMask(g, tokens, window));
-    made.set(window, mask);
-    return mask;
-  };
+  const windows = new Set(config.attentionWindow);
+  const made = new Map([...windows].map((window) => [window, g.scope('mask', () => causalMask(g, tokens, window))]));
+  return (layer) => made.get(config.attentionWindow[layer] ?? null)!;
 }
 
 function causalMask(g: GraphBuilder, tokens: Tokens, window: number | null): Mask {
@@ -37,9 +31,8 @@ function causalMask(g: GraphBuilder, tokens: Tokens, window: number | null): Mas
   const past = op.greaterOrEqual(distance, 0) as Value<'bool', Axes>;
   const seen = window === null ? past : (op.and(past, op.less(distance, window) as never) as Value<'bool', Axes>);
   const mask = op.where(seen, g.constant('float32', 0, []) as Float, MASKED) as Float;
-  const groups = g.constant('float32', new Array<number>(g.extent('group') as number).fill(0), ['group']);
-  const repeated = op.add(op.unsqueeze(groups, ['group', '1', '1']) as Float, mask as never) as Float;
-  return op.reshape(op.mergeAxes(repeated, ['group', 'time'], 'group*time'), ['group*time', 'keys']) as Mask;
+  const copies = new Array<Float>(g.extent('group') as number).fill(mask) as [Float, ...Float[]];
+  return op.concat(copies, 'time', 'group*time') as Mask;
 }
 
 export interface Projections {

@@ -8,7 +8,7 @@ import type { GraphBuilder } from '../models/graph/builder.js';
 import type { Axes, Value } from '../models/graph/ir.js';
 import * as op from '../models/graph/ops.js';
 import type { ModelConfig } from '../models/transformer/model-config.js';
-import { type Attend, createAttention } from './differentiable-attention.js';
+import { type Attend, createAttention, type Projections } from './differentiable-attention.js';
 
 export type Float = Value<'float32', Axes>;
 export type Hidden = Value<'float32', readonly ['rows', 'time', 'model']>;
@@ -28,6 +28,7 @@ export const decoderAxes = (config: ModelConfig) =>
     positions: config.contextLength,
     query: config.heads * config.headDim,
     key: config.keyValueHeads * config.headDim,
+    value: config.keyValueHeads * config.headDim,
     kv: config.keyValueHeads,
     heads: config.heads,
     group: config.heads / config.keyValueHeads,
@@ -126,10 +127,9 @@ function decodeGpt2(g: GraphBuilder, config: ModelConfig, tokens: Tokens, attend
   for (let layer = 0; layer < config.layers; layer++) {
     x = g.scope(`transformer.h.${layer}`, () => {
       const packed = affine(norm(x, 'ln_1') as Float, 'attn.c_attn', 'model', 'query+key+value');
-      const part = (at: number) =>
-        op.slice(packed, 'query+key+value', { from: at * config.hidden, to: (at + 1) * config.hidden, as: at === 0 ? 'query' : 'key' });
-      const [q, k, v] = [part(0), part(1), part(2)] as never as [never, never, never];
-      const context = attend(layer, { q, k, v });
+      const [q, k, value] = op.split(packed, 'query+key+value', ['query', 'key', 'value']) as readonly [Float, Float, Float];
+      const v = op.rename(value, { value: 'key' } as never) as Float;
+      const context = attend(layer, { q, k, v } as Projections);
       const attended = affine(context as Float, 'attn.c_proj', 'query', 'model') as Hidden;
       const middle = op.add(x, residual(attended)) as Hidden;
       const inner = activations[config.activation](affine(norm(middle, 'ln_2') as Float, 'mlp.c_fc', 'model', 'mlp'));

@@ -149,6 +149,11 @@ export class GraphBuilder implements NodeSink {
     return outputs;
   }
 
+  /** Weights asked for so far. */
+  get parameters(): readonly Value[] {
+    return [...this.#parameters.values()];
+  }
+
   /** Nodes made so far, in topological order: what a derivative walks. */
   get nodes(): readonly AnyNode[] {
     return this.#nodes;
