@@ -19,7 +19,9 @@ const MASKED = -1e9;
  */
 function causalMasks(g: GraphBuilder, config: ModelConfig, tokens: Tokens): (layer: number) => Mask {
   const windows = new Set(config.attentionWindow);
-  const made = new Map([...windows].map((window) => [window, g.scope('mask', () => causalMask(g, tokens, window))]));
+  const made = new Map(
+    [...windows].map((window) => [window, g.scope('mask', () => causalMask(g, tokens, window))]),
+  );
   return (layer) => made.get(config.attentionWindow[layer] ?? null)!;
 }
 
@@ -29,7 +31,8 @@ function causalMask(g: GraphBuilder, tokens: Tokens, window: number | null): Mas
   const keys = op.range(length, 'keys') as Value<'int64', Axes>;
   const distance = op.sub(queries, keys as never) as Value<'int64', Axes>;
   const past = op.greaterOrEqual(distance, 0) as Value<'bool', Axes>;
-  const seen = window === null ? past : (op.and(past, op.less(distance, window) as never) as Value<'bool', Axes>);
+  const seen =
+    window === null ? past : (op.and(past, op.less(distance, window) as never) as Value<'bool', Axes>);
   const mask = op.where(seen, g.constant('float32', 0, []) as Float, MASKED) as Float;
   const copies = new Array<Float>(g.extent('group') as number).fill(mask) as [Float, ...Float[]];
   return op.concat(copies, 'time', 'group*time') as Mask;
@@ -49,7 +52,12 @@ export type Attend = (layer: number, projections: Projections) => Projected<'que
  * so that a group is one product and no key is repeated in memory. Masks and rotary tables are made once for all layers.
  * @param maxTime longest row that the graph will see; bounds the rotary tables
  */
-export function createAttention(g: GraphBuilder, config: ModelConfig, tokens: Tokens, maxTime: number): Attend {
+export function createAttention(
+  g: GraphBuilder,
+  config: ModelConfig,
+  tokens: Tokens,
+  maxTime: number,
+): Attend {
   const masks = causalMasks(g, config, tokens);
   const rotate = rotation(g, config, tokens, maxTime);
   const scale = 1 / Math.sqrt(config.headDim);
@@ -59,7 +67,10 @@ export function createAttention(g: GraphBuilder, config: ModelConfig, tokens: To
     const stacked = op.reshape(query, ['rows', 'kv', 'group*time', 'head']);
     const keys = op.rename(key, { time: 'keys' } as never) as Float;
     const values = op.rename(byHead(v as Float, 'key', 'kv'), { time: 'keys' } as never) as Float;
-    const scores = op.fusedMatmul(stacked as Float, keys as never, { right: 'transposed', alpha: scale }) as Float;
+    const scores = op.fusedMatmul(stacked as Float, keys as never, {
+      right: 'transposed',
+      alpha: scale,
+    }) as Float;
     const weights = op.softmax(op.add(scores, masks(layer) as never) as Float, 'keys');
     const context = op.fusedMatmul(weights, values as never, {}) as Float;
     const heads = op.reshape(context, ['rows', 'heads', 'time', 'head']);
@@ -81,7 +92,12 @@ function headNorm(g: GraphBuilder, config: ModelConfig, name: string, x: Float):
 }
 
 /** Rotary positions counted from each row's first token; nothing where positions are learned. */
-function rotation(g: GraphBuilder, config: ModelConfig, tokens: Tokens, maxTime: number): (x: Float, time: 'time') => Float {
+function rotation(
+  g: GraphBuilder,
+  config: ModelConfig,
+  tokens: Tokens,
+  maxTime: number,
+): (x: Float, time: 'time') => Float {
   const { position } = config;
   if (position.kind === 'learned') return (x) => x;
   return g.scope(
@@ -91,7 +107,8 @@ function rotation(g: GraphBuilder, config: ModelConfig, tokens: Tokens, maxTime:
       const [cosine, sine] = [cos, sin].map((table) => g.constant('float32', [...table], ['angles', 'half']));
       const time = op.range(op.squeeze(op.extentValue(tokens, 'time'), []), 'time');
       const positions = op.expandTo(op.unsqueeze(time, ['1', 'time']), tokens);
-      return (x) => op.rotaryEmbedding(x as never, positions as never, cosine as never, sine as never) as Float;
+      return (x) =>
+        op.rotaryEmbedding(x as never, positions as never, cosine as never, sine as never) as Float;
     },
     { angles: maxTime },
   );

@@ -77,7 +77,10 @@ function project<K extends string, const N extends string>(
   biased: boolean,
 ): Value<'float32', readonly ['rows', 'time', N]> {
   const y = op.linear(x, weight(g, name, [as, x.axes[2] as K]) as Value<'float32', readonly [N, NoInfer<K>]>);
-  return (biased ? op.add(y as Float, bias(g, name, [as])) : y) as Value<'float32', readonly ['rows', 'time', N]>;
+  return (biased ? op.add(y as Float, bias(g, name, [as])) : y) as Value<
+    'float32',
+    readonly ['rows', 'time', N]
+  >;
 }
 
 const activations: Readonly<Record<ModelConfig['activation'], (x: Float) => Float>> = {
@@ -86,9 +89,16 @@ const activations: Readonly<Record<ModelConfig['activation'], (x: Float) => Floa
   gelu_tanh: (x) => op.fastGelu(x as Value<'float32', readonly [...Axes, string]>),
 };
 
-function decodeLlama(g: GraphBuilder, config: ModelConfig, tokens: Tokens, attend: Attend, residual: Residual): Hidden {
+function decodeLlama(
+  g: GraphBuilder,
+  config: ModelConfig,
+  tokens: Tokens,
+  attend: Attend,
+  residual: Residual,
+): Hidden {
   const { biases } = config;
-  const norm = (x: Hidden, name: string) => op.rmsNorm(x, weight(g, name, ['model']), config.normEpsilon) as Hidden;
+  const norm = (x: Hidden, name: string) =>
+    op.rmsNorm(x, weight(g, name, ['model']), config.normEpsilon) as Hidden;
   let x = op.gather(embedding(g, config), 'vocabulary', tokens) as Hidden;
   for (let layer = 0; layer < config.layers; layer++) {
     x = g.scope(`model.layers.${layer}`, () => {
@@ -103,7 +113,9 @@ function decodeLlama(g: GraphBuilder, config: ModelConfig, tokens: Tokens, atten
       const middle = op.add(x, residual(attended)) as Hidden;
       const inner = norm(middle, 'post_attention_layernorm');
       const fed = g.scope('mlp', () => {
-        const gate = activations[config.activation](project(g, inner, 'gate_proj', 'mlp', biases.mlp) as Float);
+        const gate = activations[config.activation](
+          project(g, inner, 'gate_proj', 'mlp', biases.mlp) as Float,
+        );
         const up = project(g, inner, 'up_proj', 'mlp', biases.mlp);
         const product = op.mul(gate, up as Float) as typeof up;
         return project(g, product, 'down_proj', 'model', biases.mlp);
@@ -115,11 +127,20 @@ function decodeLlama(g: GraphBuilder, config: ModelConfig, tokens: Tokens, atten
 }
 
 /** GPT-2 keeps its weights [in, out] (Conv1D) and packs query, key and value. */
-function decodeGpt2(g: GraphBuilder, config: ModelConfig, tokens: Tokens, attend: Attend, residual: Residual): Hidden {
+function decodeGpt2(
+  g: GraphBuilder,
+  config: ModelConfig,
+  tokens: Tokens,
+  attend: Attend,
+  residual: Residual,
+): Hidden {
   const norm = (x: Hidden, name: string) =>
     op.layerNorm(x, weight(g, name, ['model']), bias(g, name, ['model']), config.normEpsilon) as Hidden;
   const affine = (x: Float, name: string, from: string, to: string): Float =>
-    op.add(op.matmul(x as Value<'float32', readonly [...Axes, string]>, weight(g, name, [from, to])) as Float, bias(g, name, [to]));
+    op.add(
+      op.matmul(x as Value<'float32', readonly [...Axes, string]>, weight(g, name, [from, to])) as Float,
+      bias(g, name, [to]),
+    );
   const position = op.range(op.squeeze(op.extentValue(tokens, 'time'), []), 'time');
   const table = g.parameter('transformer.wpe.weight', 'float32', ['positions', 'model']);
   const embedded = op.gather(embedding(g, config), 'vocabulary', tokens) as Float;
@@ -127,12 +148,18 @@ function decodeGpt2(g: GraphBuilder, config: ModelConfig, tokens: Tokens, attend
   for (let layer = 0; layer < config.layers; layer++) {
     x = g.scope(`transformer.h.${layer}`, () => {
       const packed = affine(norm(x, 'ln_1') as Float, 'attn.c_attn', 'model', 'query+key+value');
-      const [q, k, value] = op.split(packed, 'query+key+value', ['query', 'key', 'value']) as readonly [Float, Float, Float];
+      const [q, k, value] = op.split(packed, 'query+key+value', ['query', 'key', 'value']) as readonly [
+        Float,
+        Float,
+        Float,
+      ];
       const v = op.rename(value, { value: 'key' } as never) as Float;
       const context = attend(layer, { q, k, v } as Projections);
       const attended = affine(context as Float, 'attn.c_proj', 'query', 'model') as Hidden;
       const middle = op.add(x, residual(attended)) as Hidden;
-      const inner = activations[config.activation](affine(norm(middle, 'ln_2') as Float, 'mlp.c_fc', 'model', 'mlp'));
+      const inner = activations[config.activation](
+        affine(norm(middle, 'ln_2') as Float, 'mlp.c_fc', 'model', 'mlp'),
+      );
       return op.add(middle, residual(affine(inner, 'mlp.c_proj', 'mlp', 'model') as Hidden)) as Hidden;
     });
   }

@@ -5,6 +5,8 @@ import * as op from '../models/graph/ops.js';
 import type { ModelConfig } from '../models/transformer/model-config.js';
 import { embedding, type Float, type Hidden } from './differentiable-decoder.js';
 
+export type { Float } from './differentiable-decoder.js';
+
 /** One number for each picked position. */
 export type Picked = Value<'float32', readonly ['picked']>;
 /** `row * time + position` of each picked position. */
@@ -14,13 +16,18 @@ type PickedHidden = Value<'float32', readonly ['picked', 'model']>;
 
 /** [rows, time, model] -> [picked, model] */
 export function pick(hidden: Hidden, picked: PickedIndices): PickedHidden {
-  const tokens = op.mergeAxes(hidden, ['rows', 'time'], 'tokens') as Value<'float32', readonly ['tokens', 'model']>;
+  const tokens = op.mergeAxes(hidden, ['rows', 'time'], 'tokens') as Value<
+    'float32',
+    readonly ['tokens', 'model']
+  >;
   return op.gather(tokens, 'tokens', picked);
 }
 
 /** Log-probabilities over the vocabulary at picked positions, logits divided by the temperature: float32 [picked, vocabulary]. */
 export function languageHead(g: GraphBuilder, config: ModelConfig, x: PickedHidden, temperature = 1): Float {
-  const table = config.tiedHead ? embedding(g, config) : g.parameter('lm_head.weight', 'float32', ['vocabulary', 'model']);
+  const table = config.tiedHead
+    ? embedding(g, config)
+    : g.parameter('lm_head.weight', 'float32', ['vocabulary', 'model']);
   return op.logSoftmax(op.linear(x, table, 1 / temperature), 'vocabulary') as Float;
 }
 

@@ -1,6 +1,13 @@
 import { AppError } from '../../core/errors.js';
 import type { GraphBuilder } from '../../models/graph/builder.js';
-import { type AnyNode, type Axes, describe, type FloatType, type Node, type Value } from '../../models/graph/ir.js';
+import {
+  type AnyNode,
+  type Axes,
+  describe,
+  type FloatType,
+  type Node,
+  type Value,
+} from '../../models/graph/ir.js';
 import * as op from '../../models/graph/ops.js';
 import { derivatives } from './derivatives.js';
 import type { Cotangents, Derivative } from './vjp.js';
@@ -37,7 +44,8 @@ export function gradient<E extends FloatType>(
     return sources.map((source) => {
       const found = pending.get(source);
       if (found === undefined) throw invalid(source, `the loss does not depend on ${source.name}`);
-      const whole = found.axes.every((axis, at) => axis === source.axes[at]) && found.axes.length === source.axes.length;
+      const whole =
+        found.axes.every((axis, at) => axis === source.axes[at]) && found.axes.length === source.axes.length;
       return (whole ? found : op.expandTo(found, source)) as Value<E, Axes>;
     });
   });
@@ -84,4 +92,5 @@ function squeezeLeading(cotangent: Value, missing: number, leading: readonly str
   return summed.axes.length === rest.length ? summed : op.squeeze(summed, rest);
 }
 
-const invalid = (value: Value, message: string) => new AppError('graph_invalid', message, { param: value.name });
+const invalid = (value: Value, message: string) =>
+  new AppError('graph_invalid', message, { param: value.name });

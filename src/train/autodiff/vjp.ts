@@ -33,8 +33,9 @@ export const single = <K extends OpKind>(rule: (g: Value, node: Node<K>) => Cota
 });
 
 /** The rule of an op with one input and one output: x, y and the cotangent of y. */
-export const unary = <K extends OpKind>(rule: (g: Value, x: Value, y: Value, node: Node<K>) => Value): Derivative<K> =>
-  single((g, node) => [rule(g, input(node, 0), node.outputs[0]!, node)]);
+export const unary = <K extends OpKind>(
+  rule: (g: Value, x: Value, y: Value, node: Node<K>) => Value,
+): Derivative<K> => single((g, node) => [rule(g, input(node, 0), node.outputs[0]!, node)]);
 
 /** The rule of an op with two inputs and one output. */
 export const binary = <K extends OpKind>(

@@ -1,4 +1,4 @@
-import { type GraphBuilder } from '../../../src/models/graph/builder.js';
+import type { GraphBuilder } from '../../../src/models/graph/builder.js';
 import { encodeModel } from '../../../src/models/graph/onnx.js';
 import type { DeviceTensor, Runtime } from '../../../src/models/runtime/session.js';
 
@@ -34,7 +34,9 @@ export function runGraph(
     return [name, tensor] as const;
   });
   binding.run();
-  const read = Object.fromEntries(results.map(([name, tensor]) => [name, tensor.host!.slice() as Float32Array]));
+  const read = Object.fromEntries(
+    results.map(([name, tensor]) => [name, tensor.host!.slice() as Float32Array]),
+  );
   for (const tensor of tensors) tensor[Symbol.dispose]();
   return read;
 }

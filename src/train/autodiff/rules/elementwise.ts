@@ -1,6 +1,7 @@
 /** Derivatives of the elementwise ops. Broadcast operands are handled by the walk. */
-import type { BinaryAttributes, UnaryAttributes } from '../../../models/graph/op-attributes.js';
+
 import type { Axes, FloatType, Value } from '../../../models/graph/ir.js';
+import type { BinaryAttributes, UnaryAttributes } from '../../../models/graph/op-attributes.js';
 import * as op from '../../../models/graph/ops.js';
 import { binary, constant, type DerivativesOf, input, single, unary } from '../vjp.js';
 
@@ -32,7 +33,8 @@ const zeros = (g: Value): Value => g.graph.constant(g.type, 0, []);
 const times = (g: Value, slope: Value): Value => op.mul(g, slope);
 
 /** Share of the cotangent that goes to `winner`: 1 where it is larger, 1/2 on a tie as in PyTorch, 0 elsewhere. */
-const share = (winner: Value, loser: Value): Value => op.add(op.mul(op.sign(op.sub(winner, loser)), 0.5), 0.5);
+const share = (winner: Value, loser: Value): Value =>
+  op.add(op.mul(op.sign(op.sub(winner, loser)), 0.5), 0.5);
 
 export const unaryDerivatives: DerivativesOf<UnaryAttributes> = {
   Neg: unary((g) => op.neg(g)),

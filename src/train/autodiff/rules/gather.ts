@@ -35,7 +35,9 @@ export const gatherDerivatives: DerivativesOf<GatherAttributes> = {
   GatherND: single((g, node) => {
     const x = input(node, 0);
     if (node.attributes.batchAxes > 0)
-      throw new Error('GatherND with batch axes has no derivative: merge the batch axes into the coordinates');
+      throw new Error(
+        'GatherND with batch axes has no derivative: merge the batch axes into the coordinates',
+      );
     return [op.scatterND(zerosLike(x), input(node, 1) as Indices, g, 'add'), null];
   }),
   ScatterElements: refused('gatherElements in the forward pass; a scatter is what its derivative makes'),

@@ -21,7 +21,14 @@ const asMatrix = (x: Value): Value => {
  * y = alpha op(x) op(w). With g the cotangent: d op(x) = alpha g op(w)^T and d op(w) = alpha op(x)^T g; a transposed operand swaps the two
  * factors. A weight of two axes under more axes of x sums over all of these.
  */
-function productDerivative(g: Value, x: Value, w: Value, left: Side, right: Side, alpha: number): [Value, Value] {
+function productDerivative(
+  g: Value,
+  x: Value,
+  w: Value,
+  left: Side,
+  right: Side,
+  alpha: number,
+): [Value, Value] {
   const shared = w.axes.length === 2 && x.axes.length > 2;
   const dx =
     left === 'plain'
@@ -39,7 +46,9 @@ export const linearDerivatives: DerivativesOf<LinearAttributes> = {
   MatMul: binary((g, x, w) => productDerivative(g, x, w, 'plain', 'plain', 1)),
   FusedMatMul: binary((g, x, w, _, { attributes: { left, right, alpha } }) => {
     if (left === 'transposed' && w.axes.length === 2 && x.axes.length > 2)
-      throw new Error('a transposed left operand with batch axes needs a right operand with the same batch axes');
+      throw new Error(
+        'a transposed left operand with batch axes needs a right operand with the same batch axes',
+      );
     return productDerivative(g, x, w, left, right, alpha);
   }),
   MatMulNBits: refused('linear with float weights; quantised weights are for inference'),

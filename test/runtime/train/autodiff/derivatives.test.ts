@@ -24,9 +24,34 @@ interface Case {
   readonly build: (g: GraphBuilder, ...operands: Float[]) => Value | readonly Value[];
 }
 
-const extents = { a: 3, b: 4, c: 5, d: 2, e: 6, half: 2, heads: 2, head: 4, x: 1, y: 2, z: 1, bc: 20, ab: 'dynamic', rows: 2, time: 3, picks: 3, dyn: 'dynamic', dyn2: 'dynamic', top: 2 } as const;
+const extents = {
+  a: 3,
+  b: 4,
+  c: 5,
+  d: 2,
+  e: 6,
+  half: 2,
+  heads: 2,
+  head: 4,
+  x: 1,
+  y: 2,
+  z: 1,
+  bc: 20,
+  ab: 'dynamic',
+  rows: 2,
+  time: 3,
+  picks: 3,
+  dyn: 'dynamic',
+  dyn2: 'dynamic',
+  top: 2,
+} as const;
 
-const constant = (g: GraphBuilder, type: 'float32' | 'int64' | 'bool', values: readonly number[], axes: Axes) => g.constant(type, values, axes);
+const constant = (
+  g: GraphBuilder,
+  type: 'float32' | 'int64' | 'bool',
+  values: readonly number[],
+  axes: Axes,
+) => g.constant(type, values, axes);
 const one = (build: (x: Float) => Value, range?: readonly [number, number]): Case => ({
   operands: [['a', 'b']],
   build: (_, x) => build(x),
@@ -51,9 +76,16 @@ const cases: Partial<Record<OpKind, readonly Case[]>> = {
   Abs: [one(op.abs, [0.2, 1]), one(op.abs, [-1, -0.2])],
   Gelu: [one(op.gelu, [-2, 2])],
   QuickGelu: [one((x) => op.quickGelu(x, 1)), one((x) => op.quickGelu(x, 1.702))],
-  FastGelu: [one((x) => op.fastGelu(x as never), [-2, 2]), two((x, y) => op.fastGelu(x as never, y as never))],
+  FastGelu: [
+    one((x) => op.fastGelu(x as never), [-2, 2]),
+    two((x, y) => op.fastGelu(x as never, y as never)),
+  ],
   BiasGelu: [two((x, y) => op.biasGelu(x as never, y as never))],
-  Clip: [one((x) => op.clip(x, { min: -0.5, max: 0.5 }), [-0.4, 0.4]), one((x) => op.clip(x, { min: 0 }), [-1, -0.1]), one((x) => op.clip(x, { max: 0 }), [0.1, 1])],
+  Clip: [
+    one((x) => op.clip(x, { min: -0.5, max: 0.5 }), [-0.4, 0.4]),
+    one((x) => op.clip(x, { min: 0 }), [-1, -0.1]),
+    one((x) => op.clip(x, { max: 0 }), [0.1, 1]),
+  ],
   Cast: [{ ...one((x) => op.cast(op.mul(op.cast(x, 'float16'), 1), 'float32') as Value), tolerance: 0.05 }],
   Identity: [one((x) => op.rename(x, { a: 'c2' } as never))],
   Add: [two(op.add as never), two((x, y) => op.add(y, x as never) as Value)],
@@ -61,23 +93,49 @@ const cases: Partial<Record<OpKind, readonly Case[]>> = {
   Mul: [two(op.mul as never), { operands: [['a', 'b']], build: (_, x) => op.mul(x, x) }],
   Div: [two(op.div as never, [0.5, 2])],
   Pow: [two(op.pow as never, [0.5, 2])],
-  Min: [two((x, y) => op.min(x, op.add(y, 3) as never) as Value), two((x, y) => op.min(op.add(x, 3), y as never) as Value)],
-  Max: [two((x, y) => op.max(x, op.add(y, 3) as never) as Value), two((x, y) => op.max(op.add(x, 3), y as never) as Value)],
+  Min: [
+    two((x, y) => op.min(x, op.add(y, 3) as never) as Value),
+    two((x, y) => op.min(op.add(x, 3), y as never) as Value),
+  ],
+  Max: [
+    two((x, y) => op.max(x, op.add(y, 3) as never) as Value),
+    two((x, y) => op.max(op.add(x, 3), y as never) as Value),
+  ],
   Where: [
     {
       operands: [['a', 'b'], ['b']],
-      build: (g, x, y) => op.where(constant(g, 'bool', [1, 0, 1, 0], ['b']) as Value<'bool', Axes>, x, y as never),
+      build: (g, x, y) =>
+        op.where(constant(g, 'bool', [1, 0, 1, 0], ['b']) as Value<'bool', Axes>, x, y as never),
     },
   ],
   ReduceSum: [one((x) => op.reduceSum(x, ['a'])), one((x) => op.reduceSum(x, ['b'], 'kept'))],
-  ReduceMean: [one((x) => op.reduceMean(x, ['a', 'b'])), { operands: [['dyn', 'b']], build: (_, x) => op.reduceMean(x, ['dyn']) }],
-  ReduceMax: [{ operands: [['a', 'b']], build: (g, x) => op.reduceMax(op.add(x, constant(g, 'float32', [0, 5, 10, 15], ['b']) as never) as Float, ['b']) }],
+  ReduceMean: [
+    one((x) => op.reduceMean(x, ['a', 'b'])),
+    { operands: [['dyn', 'b']], build: (_, x) => op.reduceMean(x, ['dyn']) },
+  ],
+  ReduceMax: [
+    {
+      operands: [['a', 'b']],
+      build: (g, x) =>
+        op.reduceMax(op.add(x, constant(g, 'float32', [0, 5, 10, 15], ['b']) as never) as Float, ['b']),
+    },
+  ],
   ReduceL2: [one((x) => op.reduceL2(x, ['b']), [0.5, 1])],
   ReduceSumSquare: [one((x) => op.reduceSumSquare(x, ['a']))],
   Softmax: [one((x) => op.softmax(x, 'b')), one((x) => op.softmax(x, 'a'))],
   LogSoftmax: [one((x) => op.logSoftmax(x, 'b'))],
   CumSum: [one((x) => op.cumSum(x, 'b')), one((x) => op.cumSum(x, 'a', 'reverse'))],
-  TopK: [{ operands: [['a', 'b']], build: (g, x) => op.topK(op.add(x, constant(g, 'float32', [5, 0, 15, 10], ['b']) as never) as Float, { axis: 'b', k: 2, as: 'top' }).values }],
+  TopK: [
+    {
+      operands: [['a', 'b']],
+      build: (g, x) =>
+        op.topK(op.add(x, constant(g, 'float32', [5, 0, 15, 10], ['b']) as never) as Float, {
+          axis: 'b',
+          k: 2,
+          as: 'top',
+        }).values,
+    },
+  ],
   Reshape: [
     { operands: [['a', 'b', 'c']], build: (_, x) => op.reshape(x, ['a', 'bc']) },
     { operands: [['dyn', 'dyn2', 'b']], build: (_, x) => op.reshape(x, ['ab', 'b']) },
@@ -87,33 +145,109 @@ const cases: Partial<Record<OpKind, readonly Case[]>> = {
   Unsqueeze: [one((x) => op.unsqueeze(x, ['a', '1', 'b']))],
   Expand: [{ operands: [['b'], ['a', 'b']], build: (_, x, y) => op.mul(op.expandTo(x, y), y) }],
   Concat: [
-    { operands: [['a', 'b'], ['a', 'c']], build: (_, x, y) => op.concat([x, y], 'b', 'joined') },
-    { operands: [['dyn', 'b'], ['dyn2', 'b'], ['a', 'b']], build: (_, x, y, z) => op.concat([x, y, z], 'dyn', 'joined') },
+    {
+      operands: [
+        ['a', 'b'],
+        ['a', 'c'],
+      ],
+      build: (_, x, y) => op.concat([x, y], 'b', 'joined'),
+    },
+    {
+      operands: [
+        ['dyn', 'b'],
+        ['dyn2', 'b'],
+        ['a', 'b'],
+      ],
+      build: (_, x, y, z) => op.concat([x, y, z], 'dyn', 'joined'),
+    },
   ],
-  Split: [{ operands: [['a', 'e']], build: (_, x) => op.split(x, 'e', ['b', 'y']) as readonly Value[] }, { operands: [['a', 'e']], build: (_, x) => (op.split(x, 'e', ['b', 'y']) as readonly Value[])[1]! }],
-  Slice: [{ operands: [['a', 'c']], build: (_, x) => op.slice(x, 'c', { from: 1, to: 4, as: 'cut' }) }, { operands: [['c', 'a']], build: (_, x) => op.slice(x, 'c', { from: -2, as: 'cut' }) }, { operands: [['a', 'c']], build: (_, x) => op.slice(x, 'c', { from: 0, to: 2, as: 'cut' }) }],
-  Trilu: [{ operands: [['a', 'b']], build: (_, x) => op.trilu(x, 'lower') }, { operands: [['a', 'b']], build: (_, x) => op.trilu(x, 'upper', 1) }],
+  Split: [
+    { operands: [['a', 'e']], build: (_, x) => op.split(x, 'e', ['b', 'y']) as readonly Value[] },
+    { operands: [['a', 'e']], build: (_, x) => (op.split(x, 'e', ['b', 'y']) as readonly Value[])[1]! },
+  ],
+  Slice: [
+    { operands: [['a', 'c']], build: (_, x) => op.slice(x, 'c', { from: 1, to: 4, as: 'cut' }) },
+    { operands: [['c', 'a']], build: (_, x) => op.slice(x, 'c', { from: -2, as: 'cut' }) },
+    { operands: [['a', 'c']], build: (_, x) => op.slice(x, 'c', { from: 0, to: 2, as: 'cut' }) },
+  ],
+  Trilu: [
+    { operands: [['a', 'b']], build: (_, x) => op.trilu(x, 'lower') },
+    { operands: [['a', 'b']], build: (_, x) => op.trilu(x, 'upper', 1) },
+  ],
   Gather: [
-    { operands: [['c', 'a']], build: (g, x) => op.gather(x, 'c', constant(g, 'int64', [4, 0, 4], ['picks']) as never) },
-    { operands: [['a', 'c']], build: (g, x) => op.gather(x, 'c', constant(g, 'int64', [1, 1, 3], ['picks']) as never) },
+    {
+      operands: [['c', 'a']],
+      build: (g, x) => op.gather(x, 'c', constant(g, 'int64', [4, 0, 4], ['picks']) as never),
+    },
+    {
+      operands: [['a', 'c']],
+      build: (g, x) => op.gather(x, 'c', constant(g, 'int64', [1, 1, 3], ['picks']) as never),
+    },
   ],
-  GatherElements: [{ operands: [['a', 'b']], build: (g, x) => op.gatherElements(x, 'b', constant(g, 'int64', [0, 0, 3, 2, 1, 1], ['a', 'd']) as never) }],
-  GatherND: [{ operands: [['a', 'b']], build: (g, x) => op.gatherND(x, constant(g, 'int64', [0, 1, 2, 3, 0, 1], ['picks', 'y']) as never) }],
+  GatherElements: [
+    {
+      operands: [['a', 'b']],
+      build: (g, x) =>
+        op.gatherElements(x, 'b', constant(g, 'int64', [0, 0, 3, 2, 1, 1], ['a', 'd']) as never),
+    },
+  ],
+  GatherND: [
+    {
+      operands: [['a', 'b']],
+      build: (g, x) => op.gatherND(x, constant(g, 'int64', [0, 1, 2, 3, 0, 1], ['picks', 'y']) as never),
+    },
+  ],
   MatMul: [
-    { operands: [['a', 'b'], ['b', 'c']], build: (_, x, w) => op.matmul(x as never, w as never) as Value },
-    { operands: [['dyn', 'dyn2', 'b'], ['b', 'c']], build: (_, x, w) => op.matmul(x as never, w as never) as Value },
-    { operands: [['d', 'a', 'b'], ['d', 'b', 'c']], build: (_, x, w) => op.matmulBatched(x as never, w as never) as Value },
+    {
+      operands: [
+        ['a', 'b'],
+        ['b', 'c'],
+      ],
+      build: (_, x, w) => op.matmul(x as never, w as never) as Value,
+    },
+    {
+      operands: [
+        ['dyn', 'dyn2', 'b'],
+        ['b', 'c'],
+      ],
+      build: (_, x, w) => op.matmul(x as never, w as never) as Value,
+    },
+    {
+      operands: [
+        ['d', 'a', 'b'],
+        ['d', 'b', 'c'],
+      ],
+      build: (_, x, w) => op.matmulBatched(x as never, w as never) as Value,
+    },
   ],
   FusedMatMul: (['plain', 'transposed'] as const).flatMap((left) =>
     (['plain', 'transposed'] as const).flatMap((right): Case[] => {
-      const matrices: Case['operands'] = [left === 'plain' ? ['a', 'b'] : ['b', 'a'], right === 'plain' ? ['b', 'c'] : ['c', 'b']];
+      const matrices: Case['operands'] = [
+        left === 'plain' ? ['a', 'b'] : ['b', 'a'],
+        right === 'plain' ? ['b', 'c'] : ['c', 'b'],
+      ];
       const batched = matrices.map((axes) => ['d', ...axes]);
-      const build: Case['build'] = (_, x, w) => op.fusedMatmul(x, w as never, { left, right, alpha: 0.7 }) as Value;
-      return [{ operands: matrices, build }, { operands: batched, build }, ...(left === 'plain' ? [{ operands: [['d', ...matrices[0]!], matrices[1]!], build }] : [])];
+      const build: Case['build'] = (_, x, w) =>
+        op.fusedMatmul(x, w as never, { left, right, alpha: 0.7 }) as Value;
+      return [
+        { operands: matrices, build },
+        { operands: batched, build },
+        ...(left === 'plain' ? [{ operands: [['d', ...matrices[0]!], matrices[1]!], build }] : []),
+      ];
     }),
   ),
-  LayerNormalization: [{ operands: [['a', 'b'], ['b'], ['b']], build: (_, x, w, b) => op.layerNorm(x as never, w as never, b as never, 1e-5) as Value }],
-  SimplifiedLayerNormalization: [{ operands: [['d', 'a', 'b'], ['b']], build: (_, x, w) => op.rmsNorm(x as never, w as never, 1e-5) as Value }],
+  LayerNormalization: [
+    {
+      operands: [['a', 'b'], ['b'], ['b']],
+      build: (_, x, w, b) => op.layerNorm(x as never, w as never, b as never, 1e-5) as Value,
+    },
+  ],
+  SimplifiedLayerNormalization: [
+    {
+      operands: [['d', 'a', 'b'], ['b']],
+      build: (_, x, w) => op.rmsNorm(x as never, w as never, 1e-5) as Value,
+    },
+  ],
   RotaryEmbedding: [
     {
       operands: [['rows', 'heads', 'time', 'head']],
@@ -153,11 +287,19 @@ function directionalError(example: Case, rng: Rng): number {
   gradients.forEach((value, i) => g.output(`gradient_${i}`, value));
 
   const [low, high] = example.range ?? [-1, 1];
-  const draw = (axes: Axes, from: number, to: number) => Float32Array.from({ length: sizeOf(axes) }, () => from + (to - from) * rng.uniform());
+  const draw = (axes: Axes, from: number, to: number) =>
+    Float32Array.from({ length: sizeOf(axes) }, () => from + (to - from) * rng.uniform());
   const point = example.operands.map((axes) => draw(axes, low, high));
   const feedsAt = (values: readonly Float32Array[]): Record<string, Feed> =>
-    Object.fromEntries(example.operands.map((axes, i) => [`operand_${i}`, { type: 'float32', shape: axes.map((axis) => sizes[axis]!), data: values[i]! }]));
-  const shapes = Object.fromEntries(example.operands.map((axes, i) => [`gradient_${i}`, axes.map((axis) => sizes[axis]!)]));
+    Object.fromEntries(
+      example.operands.map((axes, i) => [
+        `operand_${i}`,
+        { type: 'float32', shape: axes.map((axis) => sizes[axis]!), data: values[i]! },
+      ]),
+    );
+  const shapes = Object.fromEntries(
+    example.operands.map((axes, i) => [`gradient_${i}`, axes.map((axis) => sizes[axis]!)]),
+  );
   const found = runGraph(runtime, g, feedsAt(point), { loss: [], ...shapes });
 
   let worst = 0;
@@ -169,8 +311,14 @@ function directionalError(example: Case, rng: Rng): number {
       return runGraph(runtime, g, feedsAt(moved), { loss: [], ...shapes }).loss![0]!;
     };
     const numeric = (at(step) - at(-step)) / (2 * step);
-    const analytic = direction.reduce((total, values, i) => total + sum(values.map((value, j) => value * found[`gradient_${i}`]![j]!)), 0);
-    worst = Math.max(worst, Math.abs(numeric - analytic) / (Math.abs(numeric) + Math.abs(found.loss![0]!) * 1e-2 + 1));
+    const analytic = direction.reduce(
+      (total, values, i) => total + sum(values.map((value, j) => value * found[`gradient_${i}`]![j]!)),
+      0,
+    );
+    worst = Math.max(
+      worst,
+      Math.abs(numeric - analytic) / (Math.abs(numeric) + Math.abs(found.loss![0]!) * 1e-2 + 1),
+    );
   }
   return worst;
 }
@@ -194,7 +342,10 @@ test('an op without a derivative is refused by name, with what to use instead', 
   const scale = g.parameter('scale', 'float32', ['e']) as Float;
   const { normed } = op.skipRmsNorm(x as never, skip as never, scale as never, 1e-5);
   const loss = op.reduceSum(normed as Float, ['rows', 'time', 'e']) as Value<'float32', readonly []>;
-  assert.throws(() => gradient(g, loss, [x]), /SkipSimplifiedLayerNormalization has no derivative; use add and rmsNorm/);
+  assert.throws(
+    () => gradient(g, loss, [x]),
+    /SkipSimplifiedLayerNormalization has no derivative; use add and rmsNorm/,
+  );
 });
 
 test('a value with several uses gets the sum of their cotangents, and one without any is refused', () => {
@@ -206,6 +357,14 @@ test('a value with several uses gets the sum of their cotangents, and one withou
   const [slope] = gradient(g, loss, [x]);
   g.output('slope', slope!);
   g.output('unused', op.add(other, 0));
-  const { slope: found } = runGraph(runtime, g, { x: { type: 'float32', shape: [3], data: [1, -2, 0.5] }, other: { type: 'float32', shape: [3], data: [0, 0, 0] } }, { slope: [3], unused: [3] });
+  const { slope: found } = runGraph(
+    runtime,
+    g,
+    {
+      x: { type: 'float32', shape: [3], data: [1, -2, 0.5] },
+      other: { type: 'float32', shape: [3], data: [0, 0, 0] },
+    },
+    { slope: [3], unused: [3] },
+  );
   assert.deepEqual([...found!], [5, -1, 4]);
 });
