@@ -1,7 +1,7 @@
 /** Losses as graph values. Sums are divided by counts that come in as numbers, so that micro-batches of one batch add up exactly. */
 import type { Axes, Value } from '../models/graph/ir.js';
 import * as op from '../models/graph/ops.js';
-import type { Float, Picked } from './heads.js';
+import type { Float, Picked } from './loss-heads.js';
 
 export type Scalar = Value<'float32', readonly []>;
 

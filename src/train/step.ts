@@ -40,9 +40,8 @@ export class LossSession implements Disposable {
     this.#runtime = runtime;
     builder.output('loss', loss);
     for (const [name, value] of Object.entries(readings)) builder.output(name, value);
-    gradient(builder, loss, parameters).forEach((value, i) =>
-      builder.output(gradientName(parameters[i]!.name), value),
-    );
+    for (const [i, value] of gradient(builder, loss, parameters).entries())
+      builder.output(gradientName(parameters[i]!.name), value);
     this.#parameters = parameters.map(({ name }) => name);
     this.#readings = ['loss', ...Object.keys(readings)];
     this.#session = runtime.openSession(

@@ -29,6 +29,18 @@ const folders: Readonly<Record<string, readonly string[]>> = {
     'models/transformer',
     'models/engine',
   ],
+  world: ['core'],
+  train: [
+    'core',
+    'world',
+    'models',
+    'models/graph',
+    'models/runtime',
+    'models/checkpoint',
+    'models/tokenizer',
+    'models/transformer',
+    'models/engine',
+  ],
   server: ['core', 'models'],
   // `serve` starts the server in this process; `models import` and `verify` work without one. The rest speaks HTTP.
   cli: ['core', 'models', 'server'],

@@ -16,7 +16,6 @@ const CHUNK = 1 << 18;
  * each element is read before it is written. Bindings of the pieces are made once and kept.
  */
 export class ElementwiseSession implements Disposable {
-  readonly #runtime: Runtime;
   readonly #session: Session;
   readonly #scalars = new Map<string, DeviceTensor<'float32'>>();
   readonly #prepared = new Map<string, Binding[]>();
@@ -24,7 +23,6 @@ export class ElementwiseSession implements Disposable {
 
   /** @param scalars names of the graph's inputs that are one number each */
   constructor(runtime: Runtime, builder: GraphBuilder, scalars: readonly string[]) {
-    this.#runtime = runtime;
     this.#session = runtime.openSession(encodeModel(builder.build()));
     for (const name of scalars) this.#scalars.set(name, runtime.allocateHost('float32', []));
   }

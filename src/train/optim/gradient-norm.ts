@@ -9,7 +9,6 @@ const CHUNK = 1 << 18;
 /** Global norm of a flat buffer: partial sums of squares on the device, added in float64 here; always in the same order. */
 export class GradientNorm implements Disposable {
   readonly #session: Session;
-  readonly #runtime: Runtime;
   readonly #sums: DeviceTensor<'float32'>;
   readonly #host: Float32Array;
   readonly #length: number;
@@ -19,7 +18,6 @@ export class GradientNorm implements Disposable {
     const g = new GraphBuilder('sum_of_squares', { chunk: 'dynamic' });
     const x = g.input('x', 'float32', ['chunk']);
     g.output('sum', op.reduceSumSquare(x, ['chunk']));
-    this.#runtime = runtime;
     this.#session = runtime.openSession(encodeModel(g.build()));
     this.#length = length;
     const pieces = Math.ceil(length / CHUNK);

@@ -9,7 +9,7 @@ import * as op from '../../../src/models/graph/ops.js';
 import { openRuntime } from '../../../src/models/runtime/open-runtime.js';
 import { type ModelConfig, parseModelConfig } from '../../../src/models/transformer/model-config.js';
 import { decode, decoderAxes } from '../../../src/train/differentiable-decoder.js';
-import { languageHead, pick, scalarHead, targetLogprobs } from '../../../src/train/heads.js';
+import { languageHead, pick, scalarHead, targetLogprobs } from '../../../src/train/loss-heads.js';
 import { negativeLogLikelihood, pairwiseLoss, policyLoss, valueLoss } from '../../../src/train/losses.js';
 import { AdamW } from '../../../src/train/optim/adamw.js';
 import { ParameterArena } from '../../../src/train/optim/parameter-arena.js';

@@ -284,7 +284,7 @@ function directionalError(example: Case, rng: Rng): number {
   const loss = terms.reduce((total, term) => op.add(total, term));
   const gradients = gradient(g, loss, operands);
   g.output('loss', loss);
-  gradients.forEach((value, i) => g.output(`gradient_${i}`, value));
+  for (const [i, value] of gradients.entries()) g.output(`gradient_${i}`, value);
 
   const [low, high] = example.range ?? [-1, 1];
   const draw = (axes: Axes, from: number, to: number) =>
