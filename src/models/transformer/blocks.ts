@@ -3,29 +3,8 @@
 import { BLOCK, blocksOf, bytesPerBlock } from '../checkpoint/quantize.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Value } from '../graph/ir.js';
-import {
-  add,
-  cast,
-  gather,
-  groupQueryAttention,
-  linear,
-  matmulNBits,
-  mergeAxes,
-  rmsNorm,
-  split,
-  splitAxis,
-} from '../graph/ops.js';
-import {
-  type MatrixSource,
-  pastKeyName,
-  pastValueName,
-  presentKeyName,
-  presentValueName,
-  type WeightForm,
-  type WeightSource,
-  type WeightSpec,
-  type WeightType,
-} from './decoder.js';
+import { add, cast, gather, linear, matmulNBits } from '../graph/ops.js';
+import type { MatrixSource, WeightForm, WeightSource, WeightSpec, WeightType } from './decoder.js';
 import type { ModelConfig } from './model-config.js';
 
 /** Type of activations, norms, biases and the KV cache. */
@@ -138,72 +117,6 @@ export class DecoderBuilder {
       axes,
     );
   }
-}
-
-/** Inputs of attention that all layers share. */
-export interface AttentionInputs {
-  /** Tables [positions, headDim / 2]; null: positions are in the embeddings. */
-  readonly rotary: {
-    readonly cosine: Value<Activations, readonly ['table', 'pair']>;
-    readonly sine: Value<Activations, readonly ['table', 'pair']>;
-  } | null;
-  readonly lastPosition: Value<'int32', readonly ['rows']>;
-  readonly totalLength: Value<'int32', readonly []>;
-}
-
-/** Scales of Qwen3's norms of each query and key head. */
-export interface HeadNorms {
-  readonly query: Value<Activations, readonly ['head']>;
-  readonly key: Value<Activations, readonly ['head']>;
-}
-
-/** Causal attention of one layer over its cache; packed [rows, time, (heads + 2 kvHeads) head] -> [rows, time, heads head]. */
-export function attend(
-  builder: DecoderBuilder,
-  layer: number,
-  packed: Value<Activations, readonly ['rows', 'time', 'qkv']>,
-  inputs: AttentionInputs,
-  norms: HeadNorms | null,
-): Value<Activations, readonly ['rows', 'time', 'attended']> {
-  const { g, config, activations } = builder;
-  const cacheAxes = ['rows', 'kv_heads', 'positions', 'head'] as const;
-  const { attended, presentKey, presentValue } = groupQueryAttention(
-    {
-      ...(norms === null ? { query: packed } : normHeads(builder, packed, norms)),
-      pastKey: g.input(pastKeyName(layer), activations, cacheAxes),
-      pastValue: g.input(pastValueName(layer), activations, cacheAxes),
-      lastPosition: inputs.lastPosition,
-      totalLength: inputs.totalLength,
-      ...(inputs.rotary !== null && { cosine: inputs.rotary.cosine, sine: inputs.rotary.sine }),
-    },
-    {
-      heads: config.heads,
-      kvHeads: config.keyValueHeads,
-      axis: 'attended',
-      present: 'positions',
-      rotary: inputs.rotary === null ? 'none' : 'halves',
-      window: config.attentionWindow[layer] ?? null,
-    },
-  );
-  g.output(presentKeyName(layer), presentKey);
-  g.output(presentValueName(layer), presentValue);
-  return attended as Value<Activations, readonly ['rows', 'time', 'attended']>;
-}
-
-/** GroupQueryAttention's own norms exist on CUDA alone (ONNX Runtime 1.30), so they stand in front of it. */
-function normHeads(
-  { config }: DecoderBuilder,
-  packed: Value<Activations, readonly ['rows', 'time', 'qkv']>,
-  norms: HeadNorms,
-) {
-  const [query, key, value] = split(packed, 'qkv', ['q', 'k', 'v']);
-  const queryHeads = rmsNorm(splitAxis(query, 'q', ['heads', 'head']), norms.query, config.normEpsilon);
-  const keyHeads = rmsNorm(splitAxis(key, 'k', ['kv_heads', 'head']), norms.key, config.normEpsilon);
-  return {
-    query: mergeAxes(queryHeads, ['heads', 'head'], 'q'),
-    key: mergeAxes(keyHeads, ['kv_heads', 'head'], 'k'),
-    value,
-  };
 }
 
 /** Rows of an embedding table, in the activations' type. Beside quantised products the table is float16: exact enough, and only looked up. */

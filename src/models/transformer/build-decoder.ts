@@ -2,6 +2,7 @@
 import { AppError } from '../../core/errors.js';
 import { GraphBuilder } from '../graph/builder.js';
 import type { Graph } from '../graph/ir.js';
+import { cachedHeadDim } from './attention.js';
 import { activationsOf, DecoderBuilder, type Stream } from './blocks.js';
 import { type DecoderGraph, decoderInputs, decoderOutputs, type WeightForm } from './decoder.js';
 import { gpt2Trunk } from './gpt2.js';
@@ -55,7 +56,7 @@ export function buildDecoder(
     kv: {
       layers: config.layers,
       heads: config.keyValueHeads,
-      headDim: config.headDim,
+      headDim: cachedHeadDim(config.headDim),
       type: activationsOf(form),
     },
     maxPositions,
@@ -104,12 +105,17 @@ const axesOf = (config: ModelConfig, maxPositions: number): Record<string, numbe
   heads: config.heads,
   kv_heads: config.keyValueHeads,
   head: config.headDim,
+  cached_head: cachedHeadDim(config.headDim),
   pair: config.headDim / 2,
   q: config.heads * config.headDim,
   k: config.keyValueHeads * config.headDim,
   v: config.keyValueHeads * config.headDim,
   qkv: (config.heads + 2 * config.keyValueHeads) * config.headDim,
   attended: config.heads * config.headDim,
+  attended_filled: config.heads * cachedHeadDim(config.headDim),
+  q_filled: config.heads * cachedHeadDim(config.headDim),
+  k_filled: config.keyValueHeads * cachedHeadDim(config.headDim),
+  v_filled: config.keyValueHeads * cachedHeadDim(config.headDim),
   // GPT-2's table holds every position of the model; rotary tables only those in use.
   table: config.position.kind === 'learned' ? config.contextLength : maxPositions,
 });

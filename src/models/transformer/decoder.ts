@@ -50,6 +50,7 @@ export const presentValueName = (layer: number): string => `present_value_${laye
 export interface KvLayout {
   readonly layers: number;
   readonly heads: number;
+  /** At least the model's own: some heads are filled up with zeros. */
   readonly headDim: number;
   readonly type: 'float32' | 'float16';
 }

@@ -1,24 +1,11 @@
 /** GPT-2: learned positions, layer norms, one MLP; its Conv1D weights are [in, out]. Hugging Face's weight names. */
 import type { Value } from '../graph/ir.js';
-import {
-  add,
-  cast,
-  extentValue,
-  fastGelu,
-  gelu,
-  layerNorm,
-  max,
-  quickGelu,
-  range,
-  skipLayerNorm,
-  squeeze,
-  sub,
-  unsqueeze,
-} from '../graph/ops.js';
-import { type AttentionInputs, attend, type DecoderBuilder, embed, type Stream } from './blocks.js';
+import { add, fastGelu, gelu, layerNorm, quickGelu, skipLayerNorm } from '../graph/ops.js';
+import { type AttentionInputs, attend } from './attention.js';
+import { type DecoderBuilder, embed, type Stream } from './blocks.js';
 import type { Activation } from './model-config.js';
+import { type Tokens, tokenPositions } from './positions.js';
 
-type Tokens = Value<'int64', readonly ['rows', 'time']>;
 type Raised = Value<'float32' | 'float16', readonly ['rows', 'time', 'mlp']>;
 
 const activate: Readonly<Record<Activation, (x: Raised) => Raised>> = {
@@ -52,7 +39,7 @@ export function gpt2Trunk(
       'positions',
       'table',
       table('wpe', contextLength),
-      positionsOf(tokens, inputs.lastPosition),
+      tokenPositions(tokens, inputs.lastPosition),
     ),
   );
   const first = norm('layers.0.attention_norm', 'h.0.ln_1');
@@ -73,17 +60,6 @@ export function gpt2Trunk(
     ({ normed, sum } = skipLayerNorm(middle.sum, raised, next, normEpsilon));
   }
   return normed;
-}
-
-/**
- * Position of each token. A row's tokens end at its last position; a padded first prompt has more columns than tokens, and starts at 0.
- */
-function positionsOf(tokens: Tokens, lastPosition: AttentionInputs['lastPosition']): Tokens {
-  const time = extentValue(tokens, 'time');
-  const last = unsqueeze(cast(lastPosition, 'int64'), ['rows', '1']);
-  const start = max(sub(add(last, 1), time as never), 0) as Value<'int64', readonly ['rows', '1']>;
-  const steps = unsqueeze(range(squeeze(time, []), 'time'), ['1', 'time']);
-  return add(start, steps as never) as unknown as Tokens;
 }
 
 /** One of the model's own products: a Conv1D with a bias. */

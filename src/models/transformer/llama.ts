@@ -2,18 +2,12 @@
 
 import type { Value } from '../graph/ir.js';
 import { fastGelu, gelu, mul, quickGelu, rmsNorm, skipRmsNorm, split } from '../graph/ops.js';
-import {
-  type AttentionInputs,
-  attend,
-  type DecoderBuilder,
-  embed,
-  type HeadNorms,
-  type Stream,
-} from './blocks.js';
+import { type AttentionInputs, attend, type HeadNorms, rotaryInputs } from './attention.js';
+import { type DecoderBuilder, embed, type Stream } from './blocks.js';
 import type { Activation } from './model-config.js';
-import { type Rotary, rotaryTables } from './rotary.js';
+import type { Tokens } from './positions.js';
+import type { Rotary } from './rotary.js';
 
-type Tokens = Value<'int64', readonly ['rows', 'time']>;
 type Gate = Value<'float32' | 'float16', readonly ['rows', 'time', 'mlp']>;
 
 const activate: Readonly<Record<Activation, (gate: Gate) => Gate>> = {
@@ -31,7 +25,7 @@ export function llamaTrunk(
 ): Stream {
   const { config } = builder;
   const { hidden, vocabulary, layers, normEpsilon } = config;
-  const inputs = { ...positions, rotary: rotaryParameters(builder, positions.rotary, positions.count) };
+  const inputs = { ...positions, rotary: rotaryInputs(builder, tokens, positions) };
   const table = {
     parts: [{ tensor: `${prefix}embed_tokens.weight`, size: vocabulary }],
     outputs: vocabulary,
@@ -63,13 +57,6 @@ export function llamaTrunk(
     ({ normed, sum } = skipRmsNorm(middle.sum, raised, next, normEpsilon));
   }
   return normed;
-}
-
-function rotaryParameters(builder: DecoderBuilder, rotary: Rotary, count: number): AttentionInputs['rotary'] {
-  const { cos, sin } = rotaryTables(rotary, builder.config.headDim, count);
-  const table = (name: string, values: Float32Array) =>
-    builder.parameter(name, builder.activations, ['table', 'pair'], { kind: 'computed', values });
-  return { cosine: table('rotary.cosine', cos), sine: table('rotary.sine', sin) };
 }
 
 function attention(

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { AppError } from '../../core/errors.js';
 import { Checkpoint } from '../checkpoint/checkpoint.js';
-import type { SafetensorsFile } from '../checkpoint/safetensors.js';
+import type { SafetensorsFile, StoredTensor } from '../checkpoint/safetensors.js';
 import { encodeModel, type ParameterPlacement } from '../graph/onnx.js';
 import type { Runtime, Session, SessionOptions } from '../runtime/session.js';
 import { buildDecoder } from './build-decoder.js';
@@ -99,15 +99,21 @@ function checkForm(runtime: Runtime, form: WeightForm): void {
   );
 }
 
+/** Optimizers of ONNX Runtime look into weights of one element (is it a zero?), which they cannot where the bytes are outside the model. */
+const INLINE_BYTES = 64;
+
 const placementIn =
   (prepared: SafetensorsFile) =>
   ({ name }: { readonly name: string }): ParameterPlacement => {
     const tensor = prepared.tensors.get(name);
     if (tensor === undefined) throw new Error(`${prepared.file} lacks "${name}"`);
-    return {
-      kind: 'external',
-      file: basename(prepared.file),
-      offset: tensor.offset,
-      length: tensor.byteLength,
-    };
+    if (tensor.byteLength <= INLINE_BYTES) return { kind: 'inline', data: contents(prepared, tensor) };
+    const { offset, byteLength } = tensor;
+    return { kind: 'external', file: basename(prepared.file), offset, length: byteLength };
   };
+
+function contents(prepared: SafetensorsFile, tensor: StoredTensor): Uint8Array {
+  const data = new Uint8Array(tensor.byteLength);
+  prepared.readBytes(tensor, data);
+  return data;
+}

@@ -1,0 +1,17 @@
+/** Where each token of a run stands in its row. */
+import type { Value } from '../graph/ir.js';
+import { add, cast, extentValue, max, range, squeeze, sub, unsqueeze } from '../graph/ops.js';
+
+export type Tokens = Value<'int64', readonly ['rows', 'time']>;
+type LastPosition = Value<'int32', readonly ['rows']>;
+
+/**
+ * Position of each token. A row's tokens end at its last position; a padded first prompt has more columns than tokens, and starts at 0.
+ */
+export function tokenPositions(tokens: Tokens, lastPosition: LastPosition): Tokens {
+  const time = extentValue(tokens, 'time');
+  const last = unsqueeze(cast(lastPosition, 'int64'), ['rows', '1']);
+  const start = max(sub(add(last, 1), time as never), 0) as Value<'int64', readonly ['rows', '1']>;
+  const steps = unsqueeze(range(squeeze(time, []), 'time'), ['1', 'time']);
+  return add(start, steps as never) as unknown as Tokens;
+}
