@@ -2,6 +2,7 @@ import { Template } from '@huggingface/jinja';
 import { AppError } from '../../core/errors.js';
 import type { TokenId } from '../../core/units.js';
 import type { ByteLevelTokenizer } from './byte-level-tokenizer.js';
+import { escapePattern } from './regex.js';
 import type { ChatMessage, ChatTemplate } from './tokenizer.js';
 
 /**
@@ -18,7 +19,7 @@ export class JinjaChatTemplate implements ChatTemplate {
   readonly #tokenizer: ByteLevelTokenizer;
   /** bos_token and its like, as the template's variables. */
   readonly #variables: Readonly<Record<string, string>>;
-  readonly #specials: readonly string[];
+  readonly #specialStarts: SpecialStarts;
 
   /** @throws AppError `chat_template_failed` if the source is not a template. */
   constructor(source: string, tokenizer: ByteLevelTokenizer, variables: Readonly<Record<string, string>>) {
@@ -26,7 +27,7 @@ export class JinjaChatTemplate implements ChatTemplate {
     this.#source = source;
     this.#tokenizer = tokenizer;
     this.#variables = variables;
-    this.#specials = [...tokenizer.specialTokens.keys()];
+    this.#specialStarts = new SpecialStarts([...tokenizer.specialTokens.keys()]);
   }
 
   encode(messages: readonly ChatMessage[], options: { readonly addGenerationPrompt: boolean }): TokenId[] {
@@ -76,7 +77,7 @@ export class JinjaChatTemplate implements ChatTemplate {
   #maskFor(messages: readonly ChatMessage[]): Mask {
     const texts = messages.flatMap(({ role, content, name }) => [role, content, name ?? '']);
     const starts = new Set(
-      texts.flatMap((text) => findSpecialStarts(text, this.#specials).map((at) => text[at]!)),
+      texts.flatMap((text) => Array.from(this.#specialStarts.in(text), (at) => text[at]!)),
     );
     if (starts.size === 0) return { message: (message) => message, undo: (text) => text };
     const masked = new Map<string, string>();
@@ -91,7 +92,7 @@ export class JinjaChatTemplate implements ChatTemplate {
       unmasked.set(stand, character);
     }
     const apply = (text: string): string => {
-      const at = new Set(findSpecialStarts(text, this.#specials));
+      const at = this.#specialStarts.in(text);
       return [...Array(text.length).keys()]
         .map((index) => (at.has(index) ? masked.get(text[index]!)! : text[index]!))
         .join('');
@@ -116,22 +117,32 @@ interface Mask {
 const privateUse = Array.from({ length: 0x1900 }, (_, index) => String.fromCharCode(0xe000 + index));
 
 /**
- * Places where the text of a special token starts, and where the text ends in the beginning of one (spaces behind it aside, since
- * templates trim), which the template's next character might complete.
+ * Finds where the text of a special token starts, and where a text ends in the beginning of one (spaces behind it aside, since templates
+ * trim), which the template's next character might complete.
  */
-function findSpecialStarts(text: string, specials: readonly string[]): number[] {
-  const initials = new Set(specials.map((special) => special[0]));
-  const starts: number[] = [];
-  const trimmed = text.trimEnd();
-  for (let index = 0; index < text.length; index++) {
-    if (!initials.has(text[index])) continue;
-    const rest = trimmed.slice(index);
-    const isStart = specials.some(
-      (special) => text.startsWith(special, index) || (rest !== '' && special.startsWith(rest)),
-    );
-    if (isStart) starts.push(index);
+class SpecialStarts {
+  readonly #specials: readonly string[];
+  readonly #pattern: RegExp | null;
+  readonly #longest: number;
+
+  constructor(specials: readonly string[]) {
+    this.#specials = specials;
+    this.#pattern =
+      specials.length === 0 ? null : new RegExp(`(?=${specials.map(escapePattern).join('|')})`, 'g');
+    this.#longest = Math.max(0, ...specials.map((special) => special.length));
   }
-  return starts;
+
+  /** Offsets in UTF-16 code units. */
+  in(text: string): ReadonlySet<number> {
+    if (this.#pattern === null) return new Set();
+    const starts = new Set(Array.from(text.matchAll(this.#pattern), ({ index }) => index));
+    const end = text.trimEnd().length;
+    for (let index = Math.max(0, end - this.#longest); index < end; index++) {
+      const rest = text.slice(index, end);
+      if (this.#specials.some((special) => special.startsWith(rest))) starts.add(index);
+    }
+    return starts;
+  }
 }
 
 function parse(source: string): Template {
