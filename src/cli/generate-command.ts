@@ -30,11 +30,11 @@ export async function complete(
   options: GenerateOptions,
 ): Promise<void> {
   const prompt = await textOf(words);
-  process.stdout.write(prompt);
   await print<{ readonly text: string }>(
     '/v1/completions',
     { ...sampling(options), model, prompt },
     ({ text }) => text,
+    prompt,
   );
 }
 
@@ -42,11 +42,17 @@ async function print<Choice>(
   path: string,
   body: object,
   textOfChoice: (choice: Choice) => string,
+  before = '',
 ): Promise<void> {
   const client = new ServiceClient(await findService());
   const events = client.stream<{ readonly choices: readonly Choice[] }>(path, { ...body, stream: true });
-  for await (const { choices } of events)
-    for (const choice of choices) process.stdout.write(textOfChoice(choice));
+  let rest = before;
+  for await (const { choices } of events) {
+    for (const choice of choices) {
+      process.stdout.write(rest + textOfChoice(choice));
+      rest = '';
+    }
+  }
   process.stdout.write('\n');
 }
 

@@ -11,7 +11,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { SerializedError } from '../core/errors.js';
+import { AppError, type SerializedError } from '../core/errors.js';
 import { Checkpoint } from './checkpoint/checkpoint.js';
 import { elementCount } from './checkpoint/safetensors.js';
 import { textFiles, weightsIndexFile } from './checkpoint-files.js';
@@ -89,8 +89,12 @@ export async function stageCheckpoint(
 /** What can be known before any weight is there: that the architecture, the tokenizer and the chat template can run. */
 export async function inspectTexts(directory: string): Promise<ModelConfig> {
   const config = readModelConfig(directory);
-  await loadTokenizer(directory);
-  return config;
+  if ((await loadTokenizer(directory)) !== null) return config;
+  throw new AppError(
+    'tokenizer_not_supported',
+    `${directory} has no tokenizer.json, so it could not be served as text.`,
+    { param: 'tokenizer.json' },
+  );
 }
 
 /** Every tensor that the model needs is there in its shape, by the headers alone. */

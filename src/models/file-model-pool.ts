@@ -1,24 +1,30 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError } from '../core/errors.js';
 import { preparedDirectory } from './checkpoint-staging.js';
+import { CountedRewardModel } from './counted-reward-model.js';
 import { FileRegistry } from './file-registry.js';
 import { Importer } from './importer.js';
-import { loadTextModel } from './load.js';
+import { loadRewardModel, loadTextModel } from './load.js';
 import { defaultMemoryBudget, planMemory } from './memory-plan.js';
 import type { ImportAsk, LoadedModel, ModelPool, ModelPoolOptions } from './model-pool.js';
-import type { ModelKind, ModelRecord } from './registry.js';
+import type { ModelRecord } from './registry.js';
 import type { RewardModel } from './reward-model.js';
 import { openRuntime } from './runtime/open-runtime.js';
 import type { Provider } from './runtime/session.js';
 import type { TextModel } from './text-model.js';
 
+/** A model that runs, with what the pool asks of either kind. */
+type Running =
+  | { readonly kind: 'language'; readonly model: TextModel }
+  | { readonly kind: 'reward'; readonly model: CountedRewardModel };
+
 /** A model in memory, or on its way there. */
 interface Resident {
   readonly record: ModelRecord;
   readonly bytes: number;
-  readonly model: Promise<TextModel>;
+  readonly running: Promise<Running>;
   /** The same once it is there; null before. */
-  ready: TextModel | null;
+  ready: Running | null;
   /** Milliseconds since the epoch. */
   lastUsed: number;
 }
@@ -31,7 +37,7 @@ const DRAIN_POLL_MS = 50;
 export async function openModelPool(options: ModelPoolOptions): Promise<ModelPool> {
   using runtime = openRuntime({ provider: options.provider });
   const pool = new FileModelPool(options, runtime.provider);
-  await Promise.all(options.preload.map((id) => pool.text(id)));
+  await pool.preload(options.preload);
   return pool;
 }
 
@@ -71,13 +77,15 @@ class FileModelPool implements ModelPool {
   }
 
   async text(id: string): Promise<TextModel> {
-    const record = requireKind(await this.#registry.get(id), 'language');
-    return (await this.#resident(record)).model;
+    const running = await this.#running(id);
+    if (running.kind === 'language') return running.model;
+    throw wrongKind(`Model '${id}' is a reward model: it gives scores (POST /v1/rewards), not text.`);
   }
 
   async reward(id: string): Promise<RewardModel> {
-    const record = requireKind(await this.#registry.get(id), 'reward');
-    throw new AppError('model_not_supported', `Model '${record.id}': this build cannot score yet.`);
+    const running = await this.#running(id);
+    if (running.kind === 'reward') return running.model;
+    throw wrongKind(`Model '${id}' is a language model: it gives text, not scores.`);
   }
 
   import(ask: ImportAsk, signal: AbortSignal): Promise<ModelRecord> {
@@ -87,44 +95,58 @@ class FileModelPool implements ModelPool {
   async remove(id: string): Promise<void> {
     const resident = this.#residents.get(id);
     // Files may not go while a load reads them; once it runs, it holds them itself.
-    await resident?.model.catch(() => {});
+    await resident?.running.catch(() => {});
     await this.#registry.remove(id);
     if (resident !== undefined) this.#retire(id, resident);
   }
 
   async loaded(): Promise<readonly LoadedModel[]> {
-    const ready = [...this.#residents.values()].flatMap(({ record, ready }) =>
-      ready ? [{ record, ready }] : [],
-    );
+    const ready = [...this.#residents.values()].flatMap((resident) => resident.ready ?? []);
     return Promise.all(
-      ready.map(async ({ record: { id, kind }, ready }) => ({ id, kind, stats: await ready.stats() })),
+      ready.map(async ({ kind, model }) => ({
+        id: model.id,
+        kind,
+        stats: kind === 'language' ? await model.stats() : null,
+      })),
     );
+  }
+
+  /** Loads models before anyone asks. */
+  async preload(ids: readonly string[]): Promise<void> {
+    await Promise.all(ids.map((id) => this.#running(id)));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
-    const models = [...this.#residents.values()].map(({ model }) => model);
+    const residents = [...this.#residents.values()];
     this.#residents.clear();
-    await Promise.all(models.map(async (model) => (await model.catch(() => null))?.[Symbol.asyncDispose]()));
+    await Promise.all(
+      residents.map(async ({ running }) => (await running.catch(() => null))?.model[Symbol.asyncDispose]()),
+    );
     await Promise.all(this.#retiring);
   }
 
+  async #running(id: string): Promise<Running> {
+    return this.#resident(await this.#registry.get(id));
+  }
+
   /** The model in memory; one that was replaced on disk, or whose engine has failed, is loaded anew. */
-  async #resident(record: ModelRecord): Promise<Resident> {
+  async #resident(record: ModelRecord): Promise<Running> {
     const found = this.#residents.get(record.id);
     if (found !== undefined) {
       found.lastUsed = Date.now();
-      if (isSame(found.record, record) && (await found.model).failure === null) return found;
+      const running = isSame(found.record, record) ? await found.running : null;
+      if (running !== null && running.model.failure === null) return running;
       if (this.#residents.get(record.id) === found) this.#retire(record.id, found);
       return this.#resident(record);
     }
     if (this.#isClosed) throw new AppError('shutting_down', 'The service is draining.');
     const { weightBytes, kvBytes } = planMemory(record, this.#options.engine, this.provider);
     const bytes = weightBytes + kvBytes;
-    const model = this.#makeRoom(record.id, bytes).then(() => this.#load(record));
-    const resident: Resident = { record, bytes, model, ready: null, lastUsed: Date.now() };
+    const running = this.#makeRoom(record.id, bytes).then(() => this.#load(record));
+    const resident: Resident = { record, bytes, running, ready: null, lastUsed: Date.now() };
     this.#residents.set(record.id, resident);
-    model.then(
+    running.then(
       (ready) => {
         resident.ready = ready;
       },
@@ -132,16 +154,19 @@ class FileModelPool implements ModelPool {
         if (this.#residents.get(record.id) === resident) this.#residents.delete(record.id);
       },
     );
-    return resident;
+    return running;
   }
 
-  #load(record: ModelRecord): Promise<TextModel> {
+  async #load(record: ModelRecord): Promise<Running> {
     const { engine, threads } = this.#options;
-    return loadTextModel(record, {
+    const options = {
       runtime: { provider: this.provider, ...(threads !== undefined && { threads }) },
       engine,
       cacheDirectory: preparedDirectory(record.directory),
-    });
+    };
+    return record.kind === 'language'
+      ? { kind: 'language', model: await loadTextModel(record, options) }
+      : { kind: 'reward', model: new CountedRewardModel(await loadRewardModel(record, options)) };
   }
 
   /** Evicts idle models, the one unused for longest first, until `bytes` fit. Throws `out_of_memory`. */
@@ -172,24 +197,16 @@ class FileModelPool implements ModelPool {
   }
 
   async #free(resident: Resident): Promise<void> {
-    const model = await resident.model.catch(() => null);
-    if (model === null) return;
+    const running = await resident.running.catch(() => null);
+    if (running === null) return;
+    const { model } = running;
     const isDone = async () => this.#isClosed || model.failure !== null || (await isIdle(resident));
     while (!(await isDone())) await sleep(DRAIN_POLL_MS);
     await model[Symbol.asyncDispose]();
   }
 }
 
-function requireKind(record: ModelRecord, kind: ModelKind): ModelRecord {
-  if (record.kind === kind) return record;
-  throw new AppError(
-    'wrong_model_kind',
-    kind === 'language'
-      ? `Model '${record.id}' is a reward model: it gives scores (POST /v1/rewards), not text.`
-      : `Model '${record.id}' is a language model: it gives text, not scores.`,
-    { param: 'model' },
-  );
-}
+const wrongKind = (message: string) => new AppError('wrong_model_kind', message, { param: 'model' });
 
 /** A name may be given to another model, by any process. */
 const isSame = (left: ModelRecord, right: ModelRecord): boolean =>
@@ -197,11 +214,12 @@ const isSame = (left: ModelRecord, right: ModelRecord): boolean =>
   left.quantization === right.quantization &&
   left.createdAt.getTime() === right.createdAt.getTime();
 
-async function isIdle({ model, lastUsed }: Resident): Promise<boolean> {
+async function isIdle({ running, lastUsed }: Resident): Promise<boolean> {
   if (Date.now() - lastUsed < GRACE_MS) return false;
-  const ready = await model.catch(() => null);
+  const ready = await running.catch(() => null);
   if (ready === null) return true;
-  const { requestsRunning, requestsWaiting } = await ready.stats();
+  if (ready.kind === 'reward') return ready.model.calls === 0;
+  const { requestsRunning, requestsWaiting } = await ready.model.stats();
   return requestsRunning + requestsWaiting === 0;
 }
 
