@@ -86,6 +86,22 @@ function completeCommand(): Command {
     );
 }
 
+function verifyCommand(): Command {
+  return new Command('verify')
+    .description('compare a checkpoint with the reference outputs that lie in its directory')
+    .argument('<directory>', 'a checkpoint with reference.safetensors or reference.json')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      `
+Runs in float32 on the CPU, without a service; prints the largest error of each quantity and ends with 1 where one is over its bound.
+
+Example:
+  instructd verify ./checkpoints/tiny-llama`,
+    )
+    .action(async (directory, options) => (await import('./verify-command.js')).verify(directory, options));
+}
+
 function serveCommand(): Command {
   return new Command('serve')
     .description('start the service')
@@ -119,8 +135,8 @@ First completion:
   instructd serve &
   instructd chat smollm2 "What is the capital of France?"`,
     );
-  for (const command of [serveCommand(), modelsCommand(), chatCommand(), completeCommand()])
-    instructd.addCommand(command);
+  const commands = [serveCommand(), modelsCommand(), chatCommand(), completeCommand(), verifyCommand()];
+  for (const command of commands) instructd.addCommand(command);
   return instructd;
 }
 
