@@ -6,6 +6,7 @@ import type { EngineOptions } from './engine.js';
 import { KvCache } from './kv-cache.js';
 import type { DecodeRow, ModelRunner, PrefillRun } from './model-runner.js';
 import type { OpenCheckpoint } from './open-checkpoint.js';
+import { SHORTEST_CHUNK } from './scheduler.js';
 
 /** One range of slots; the rows picked out of it are bound again only when their number changes. */
 interface DecodeBinding {
@@ -42,7 +43,7 @@ export class DecoderRunner implements ModelRunner {
     options: Pick<EngineOptions, 'slots' | 'contextLength' | 'prefillChunk'>,
     version: string,
   ) {
-    const most = Math.max(options.slots, options.prefillChunk);
+    const most = Math.max(options.slots, options.prefillChunk + SHORTEST_CHUNK);
     this.vocabularySize = vocabularySize;
     this.version = version;
     this.#slots = options.slots;

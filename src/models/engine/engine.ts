@@ -94,7 +94,7 @@ export interface EngineOptions {
   readonly slots: number;
   /** Positions a slot. */
   readonly contextLength: number;
-  /** Prompt tokens prefilled between two decode steps, at most. */
+  /** Prompt tokens prefilled between two decode steps; one or two more where a single token would be left over. */
   readonly prefillChunk: number;
   /** Sequences that may wait beside those that have a slot; n choices count as n. */
   readonly maxQueuedRequests: number;

@@ -22,6 +22,9 @@ interface Cutoff {
 const BUCKETS = 2048;
 const BUCKETS_A_NAT = 32;
 
+/** Candidates tried for a nucleus before the whole row is looked at. */
+const NUCLEUS_SIZES = [64, 1024];
+
 /**
  * Draws one token of a row of logits; the order is SamplingOptions'. A draw takes exactly one uniform number and inverts the cumulative
  * distribution in the order of token ids, so a token depends on its own row, seed and position alone.
@@ -117,10 +120,24 @@ export class Sampler {
     return { value: ranked.value(last), id: ranked.id(last) };
   }
 
-  /** The smallest set that holds top_p of the mass: whole buckets from the top, then the bucket on the border by rank. */
+  /** The smallest set that holds top_p of the mass: nearly always among a few of the best, whatever the vocabulary. */
   #cutTopP(row: Float32Array, topP: number, largest: number, inverse: number): Cutoff {
-    const total = this.#fillBuckets(row, largest, inverse);
-    const wanted = topP * total;
+    const ranked = this.#candidates;
+    const wanted = topP * sumOfExponentials(row, largest, inverse, this.#blockSums);
+    for (const few of NUCLEUS_SIZES) {
+      ranked.select(row, few);
+      let mass = 0;
+      for (let rank = 0; rank < ranked.size; rank++) {
+        mass += exponential((ranked.value(rank) - largest) * inverse);
+        if (mass >= wanted) return { value: ranked.value(rank), id: ranked.id(rank) };
+      }
+    }
+    return this.#cutFlat(row, topP, largest, inverse);
+  }
+
+  /** The same for a flat distribution, without sorting it: whole buckets from the top, then the bucket on the border by rank. */
+  #cutFlat(row: Float32Array, topP: number, largest: number, inverse: number): Cutoff {
+    const wanted = topP * this.#fillBuckets(row, largest, inverse);
     let border = 0;
     let above = 0;
     while (border < BUCKETS - 1 && above + (this.#buckets[border] as number) < wanted) {

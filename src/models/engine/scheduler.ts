@@ -23,11 +23,18 @@ export type StepPlan =
       readonly swap: { readonly a: SlotIndex; readonly b: SlotIndex } | null;
     };
 
+/**
+ * A run of one prompt token takes the attention kernel of a decode step, whose sums differ in the last bits from those of longer runs;
+ * runs of two and more agree bit for bit (docs/decisions/0004). So no prompt is cut to leave a single token: what a chunk boundary or the
+ * prefix cache does to a request is then nothing at all.
+ */
+export const SHORTEST_CHUNK = 2;
+
 /** Moving this many tokens of KV costs about as much as one row that a decode step computes for nothing (docs/decisions/0004). */
 const TOKENS_MOVED_A_WASTED_ROW = 128;
 
 /**
- * What the engine does next. Decode steps and prefill steps alternate while there is work for both, and a prefill step takes at most
+ * What the engine does next. Decode steps and prefill steps alternate while there is work for both, and a prefill step takes about
  * `prefillChunk` tokens: a stream waits for one chunk at most, and a prompt for one decode step a chunk. Prompts are taken in order of
  * arrival. A lane without credit is left out until its reader catches up.
  */
@@ -106,12 +113,12 @@ export class Scheduler {
     const chunks: PrefillChunk[] = [];
     const add = (sequence: Sequence, copyFrom: SlotIndex | null) => {
       const from = sequence.prefilled;
-      const to = Math.min(from + budget, sequence.lane.request.prompt.length);
+      const to = endOfChunk(from, budget, sequence.lane.request.prompt.length);
       budget -= to - from;
       chunks.push({ sequence, slot: slotOf(sequence), from, to, copyFrom });
     };
     for (const sequence of this.#prefilling) {
-      if (budget === 0) break;
+      if (budget <= 0) break;
       add(sequence, null);
     }
     while (budget > 0) {
@@ -130,7 +137,8 @@ export class Scheduler {
     const { prompt, promptLogprobs } = lane.request;
     const leader = lane.sequences[0] as Sequence;
     if (leader.state === 'prefilling') return 'not yet';
-    const mostReused = lane.promptLogits !== null ? prompt.length : promptLogprobs ? 0 : prompt.length - 1;
+    const recomputable = Math.max(0, prompt.length - SHORTEST_CHUNK);
+    const mostReused = lane.promptLogits !== null ? prompt.length : promptLogprobs ? 0 : recomputable;
     const placement = this.slots.acquire(prompt, mostReused, version);
     if (placement === null) return 'not yet';
     this.#waiting.shift();
@@ -176,6 +184,12 @@ export function slotOf(sequence: Sequence): SlotIndex {
   if (sequence.slot === null)
     throw new Error(`sequence ${sequence.index} of lane ${sequence.lane.id} has no slot`);
   return sequence.slot;
+}
+
+/** At most `budget` positions, one or two more where a single one would be cut off. */
+function endOfChunk(from: number, budget: number, end: number): number {
+  const to = Math.max(from + budget, from + SHORTEST_CHUNK);
+  return end - to < SHORTEST_CHUNK ? end : to;
 }
 
 function firstGap(rows: readonly Sequence[]): SlotIndex {

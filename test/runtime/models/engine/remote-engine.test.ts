@@ -83,9 +83,29 @@ test('a prompt taken from the prefix cache goes on with the same tokens', { skip
     }
     texts.push(ids);
   }
-  assert.deepEqual(cached, [0, 29, 29]);
+  assert.deepEqual(cached, [0, 28, 28]);
   assert.deepEqual(texts[1], texts[0]);
   assert.deepEqual(texts[2], texts[0]);
+});
+
+test('log-probabilities are the same to the last bit alone and in a crowd, cached or not, however the prompt is cut', {
+  skip,
+}, async () => {
+  const events = async (engine: Engine, ask: GenerateRequest) => {
+    const tokens: TokenEvent[] = [];
+    for await (const event of engine.generate(ask, never)) if (event.type === 'token') tokens.push(event);
+    return tokens;
+  };
+  const asks = Array.from({ length: 8 }, (_, index) =>
+    request(randomPrompt(new Rng(index % 3), 5 + index), { logprobs: 3 }),
+  );
+  await using whole = await RemoteEngine.open('qwen3', tinyEngine('qwen3', { slots: 1, prefillChunk: 64 }));
+  const alone: TokenEvent[][] = [];
+  for (const ask of asks) alone.push(await events(whole, ask));
+  for (const prefillChunk of [1, 3, 8]) {
+    await using engine = await RemoteEngine.open('qwen3', tinyEngine('qwen3', { prefillChunk }));
+    assert.deepEqual(await Promise.all(asks.map((ask) => events(engine, ask))), alone);
+  }
 });
 
 test('log-probabilities of a prompt are those of the reference logits', { skip }, async () => {

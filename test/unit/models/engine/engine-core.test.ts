@@ -132,7 +132,7 @@ test('sequences of one request prefill their prompt once', () => {
   assert.deepEqual(prefilled, [{ kind: 'prefill', tokens: 50 }]);
 });
 
-test('a prompt seen before is taken from the cache but for its last token, and never across model versions', () => {
+test('a prompt seen before is taken from the cache but for its last two tokens, and never across model versions', () => {
   const bench = new Bench();
   const prompt = randomPrompt(new Rng(2), 30);
   bench.core.add(0, request(prompt));
@@ -142,11 +142,11 @@ test('a prompt seen before is taken from the cache but for its last token, and n
   bench.run();
   assert.deepEqual(
     [0, 1, 2].map((lane) => bench.cached.get(lane)),
-    [0, 29, 0],
+    [0, 28, 0],
   );
   assert.deepEqual(bench.textOf(0), bench.textOf(1));
   assert.notDeepEqual(bench.textOf(0), bench.textOf(2));
-  assert.equal(bench.core.stats.prefixCacheHitTokens, 29);
+  assert.equal(bench.core.stats.prefixCacheHitTokens, 28);
 });
 
 test('streams keep decoding while a long prompt is prefilled, one step for each chunk', () => {
@@ -158,6 +158,17 @@ test('streams keep decoding while a long prompt is prefilled, one step for each 
   while (bench.textOf(1).length === 0) bench.step();
   assert.equal(bench.textOf(0).length - before, 10);
   for (const { kind, tokens } of bench.runner.calls) assert.ok(kind === 'decode' || tokens <= 8);
+});
+
+test('no prompt is cut to leave a single token', () => {
+  for (let round = 0; round < 200; round++) {
+    const rng = new Rng(round);
+    const bench = new Bench({ slots: 3, prefillChunk: 1 + rng.below(9) });
+    const prompts = Array.from({ length: 8 }, () => randomPrompt(new Rng(rng.below(3)), 2 + rng.below(30)));
+    for (const [id, prompt] of prompts.entries()) bench.core.add(id, request(prompt, { maxTokens: 2 }));
+    bench.run();
+    for (const { kind, tokens } of bench.runner.calls) assert.ok(kind === 'decode' || tokens >= 2);
+  }
 });
 
 test('prompts are taken in order of arrival', () => {
