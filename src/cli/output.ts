@@ -40,15 +40,6 @@ export function printTable(header: readonly string[], rows: readonly (readonly s
     );
 }
 
-const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
-
-/** 269060552 -> '269 MB'. */
-export function formatBytes(count: number): string {
-  const power = Math.min(Math.floor(Math.log10(Math.max(count, 1)) / 3), UNITS.length - 1);
-  const value = count / 1000 ** power;
-  return `${power === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[power]}`;
-}
-
 /** 134515008 -> '135M'. */
 export function formatCount(count: number): string {
   if (count >= 1e9) return `${(count / 1e9).toFixed(1)}B`;

@@ -1,4 +1,4 @@
-import { formatBytes } from './output.js';
+import { formatBytes } from '../core/units.js';
 
 /** One step of a long command: how far it is, where that is known. */
 export interface Step {

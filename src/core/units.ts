@@ -17,3 +17,12 @@ export const milliseconds = (value: number): Milliseconds => value as Millisecon
 export const bytes = (value: number): Bytes => value as Bytes;
 export const nats = (value: number): Nats => value as Nats;
 export const slotIndex = (value: number): SlotIndex => value as SlotIndex;
+
+const BYTE_UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
+
+/** For people: 269060552 -> '269 MB'. */
+export function formatBytes(count: number): string {
+  const power = Math.min(Math.floor(Math.log10(Math.max(count, 1)) / 3), BYTE_UNITS.length - 1);
+  const value = count / 1000 ** power;
+  return `${power === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${BYTE_UNITS[power]}`;
+}

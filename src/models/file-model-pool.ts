@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError } from '../core/errors.js';
+import { formatBytes } from '../core/units.js';
 import { preparedDirectory } from './checkpoint-staging.js';
 import { CountedRewardModel } from './counted-reward-model.js';
 import { FileRegistry } from './file-registry.js';
@@ -182,8 +183,8 @@ class FileModelPool implements ModelPool {
     if (used() + bytes <= this.#budget) return;
     throw new AppError(
       'out_of_memory',
-      `Model '${id}' needs ${mebibytes(bytes)} MiB for weights and KV cache; ${mebibytes(Math.max(this.#budget - used(), 0))} MiB ` +
-        `of ${mebibytes(this.#budget)} are free. Lower SLOTS or CONTEXT_LENGTH, quantise it further, or raise MEMORY_LIMIT_BYTES.`,
+      `Model '${id}' needs ${formatBytes(bytes)} for weights and KV cache; ${formatBytes(Math.max(this.#budget - used(), 0))} of ` +
+        `${formatBytes(this.#budget)} are free. Lower SLOTS or CONTEXT_LENGTH, quantise it further, or raise MEMORY_LIMIT_BYTES.`,
       { retryAfterSeconds: 30 },
     );
   }
@@ -222,5 +223,3 @@ async function isIdle({ running, lastUsed }: Resident): Promise<boolean> {
   const { requestsRunning, requestsWaiting } = await ready.model.stats();
   return requestsRunning + requestsWaiting === 0;
 }
-
-const mebibytes = (count: number): string => (count / 2 ** 20).toFixed(0);
