@@ -110,6 +110,29 @@ export const errorCatalog = {
     meaning:
       'A dataset row breaks its schema; `param` gives line and field, the message what is wrong. Nothing of the file was taken.',
   },
+  example_too_long: {
+    kind: 'invalid',
+    meaning:
+      "A row's prompt and completion have more tokens than the model's context; `param` gives the line. Shorten it, or let the job skip such rows.",
+  },
+  empty_completion: {
+    kind: 'invalid',
+    meaning: 'A completion has no tokens to learn from; `param` gives the line.',
+  },
+  tokenizer_mismatch: {
+    kind: 'invalid',
+    meaning:
+      "The tokenizer makes ids that the model's embedding table does not hold. Use the tokenizer that the model was trained with.",
+  },
+  dataset_empty: {
+    kind: 'invalid',
+    meaning: 'A dataset has no row that can be trained on; the message says what was left out and why.',
+  },
+  run_mismatch: {
+    kind: 'conflict',
+    meaning:
+      'The last checkpoint is of a run with another configuration or other data. Resume with those, or start in an empty directory.',
+  },
   graph_invalid: {
     kind: 'internal',
     meaning: 'A graph failed verification; the message names the node and its axes.',

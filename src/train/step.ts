@@ -2,16 +2,13 @@ import { GraphBuilder } from '../models/graph/builder.js';
 import type { Axes, Value } from '../models/graph/ir.js';
 import { encodeModel } from '../models/graph/onnx.js';
 import * as op from '../models/graph/ops.js';
-import type { DeviceTensor, Runtime, Session } from '../models/runtime/session.js';
+import type { Runtime, Session } from '../models/runtime/session.js';
 import { gradient } from './autodiff/gradient.js';
+import { type Feeds, runBatch } from './batch-run.js';
 import { ElementwiseSession } from './optim/elementwise-session.js';
 import { ArenaLayout, decaysIfMatrix, type ParameterArena } from './optim/parameter-arena.js';
 
-/** What a batch feeds to a loss graph, by input name. */
-export type Feeds = Readonly<Record<string, Feed>>;
-export type Feed =
-  | { readonly type: 'int64'; readonly shape: readonly number[]; readonly data: BigInt64Array }
-  | { readonly type: 'float32'; readonly shape: readonly number[]; readonly data: Float32Array };
+export type { Feed, Feeds } from './batch-run.js';
 
 export interface LossGraph {
   /** With every input and parameter made; outputs are added here. */
@@ -27,9 +24,10 @@ export interface LossGraph {
  */
 export class LossSession implements Disposable {
   readonly layout: ArenaLayout;
+  /** Names of the parameters that the graph uses: all of the layout's, or some. */
+  readonly parameters: readonly string[];
   readonly #runtime: Runtime;
   readonly #session: Session;
-  readonly #parameters: readonly string[];
   readonly #readings: readonly string[];
 
   /** @param layout of a larger model, where this graph uses some of its parameters; gradients of the others are left as they are */
@@ -42,7 +40,7 @@ export class LossSession implements Disposable {
     for (const [name, value] of Object.entries(readings)) builder.output(name, value);
     for (const [i, value] of gradient(builder, loss, parameters).entries())
       builder.output(gradientName(parameters[i]!.name), value);
-    this.#parameters = parameters.map(({ name }) => name);
+    this.parameters = parameters.map(({ name }) => name);
     this.#readings = ['loss', ...Object.keys(readings)];
     this.#session = runtime.openSession(
       encodeModel(builder.build(), { parameters: () => ({ kind: 'input' }) }),
@@ -56,35 +54,18 @@ export class LossSession implements Disposable {
     gradients: ParameterArena,
     lengths: Readonly<Record<string, number>> = {},
   ): Record<string, Float32Array> {
-    const owned: Disposable[] = [];
-    const own = <T extends Disposable>(resource: T): T => {
-      owned.push(resource);
-      return resource;
-    };
-    try {
-      const binding = own(this.#session.createBinding());
-      for (const [name, feed] of Object.entries(feeds)) binding.bindInput(name, own(this.#tensorOf(feed)));
-      for (const name of this.#parameters) {
-        binding.bindInput(name, own(parameters.view(name)));
-        binding.bindOutput(gradientName(name), own(gradients.view(name)));
-      }
-      const tensors = this.#readings.map((name) => {
-        const length = lengths[name];
-        const tensor = own(this.#runtime.allocateHost('float32', length === undefined ? [] : [length]));
-        binding.bindOutput(name, tensor);
-        return [name, tensor] as const;
-      });
-      binding.run();
-      return Object.fromEntries(tensors.map(([name, tensor]) => [name, tensor.host!.slice()]));
-    } finally {
-      for (const resource of owned.toReversed()) resource[Symbol.dispose]();
-    }
-  }
-
-  #tensorOf(feed: Feed): DeviceTensor {
-    const tensor = this.#runtime.allocateHost(feed.type, feed.shape) as DeviceTensor;
-    tensor.write(feed.data);
-    return tensor;
+    return runBatch(
+      this.#runtime,
+      this.#session,
+      feeds,
+      { names: this.#readings, lengths },
+      (binding, own) => {
+        for (const name of this.parameters) {
+          binding.bindInput(name, own(parameters.view(name)));
+          binding.bindOutput(gradientName(name), own(gradients.view(name)));
+        }
+      },
+    );
   }
 
   [Symbol.dispose](): void {

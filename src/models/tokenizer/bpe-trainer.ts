@@ -3,6 +3,8 @@
  * vocabularies over corpora that fit in memory: pairs are counted once and then kept up to date at each merge.
  */
 
+import { charOfByte } from './byte-alphabet.js';
+
 /** GPT-2's pre-tokenizer. */
 const PATTERN = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
 
@@ -21,14 +23,6 @@ export interface TrainedBpe {
   readonly tokenizerJson: Record<string, unknown>;
 }
 
-/** GPT-2's alphabet: printable bytes stand for themselves, others for code points from 256 on. */
-export function byteAlphabet(): string[] {
-  const printable = (byte: number) =>
-    (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
-  let next = 256;
-  return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++));
-}
-
 interface Word {
   symbols: string[];
   readonly count: number;
@@ -39,10 +33,9 @@ const keyOf = (left: string, right: string): string => `${left}\0${right}`;
 
 /** Merges are taken by count; a tie goes to the pair that sorts first, so that the result follows from the corpus alone. */
 export function trainBpe(documents: Iterable<string>, options: BpeOptions): TrainedBpe {
-  const alphabet = byteAlphabet();
-  const words = countWords(documents, alphabet);
+  const words = countWords(documents);
   const pairs = new PairCounts(words);
-  const tokens = [...alphabet];
+  const tokens = Array.from({ length: 256 }, (_, byte) => charOfByte(byte));
   const known = new Set(tokens);
   const merges: [string, string][] = [];
   while (tokens.length + options.specialTokens.length < options.vocabularySize) {
@@ -60,12 +53,12 @@ export function trainBpe(documents: Iterable<string>, options: BpeOptions): Trai
   return { vocabulary, merges, tokenizerJson: toTokenizerJson(vocabulary, merges, options.specialTokens) };
 }
 
-function countWords(documents: Iterable<string>, alphabet: readonly string[]): Word[] {
+function countWords(documents: Iterable<string>): Word[] {
   const counts = new Map<string, number>();
   for (const document of documents)
     for (const [word] of document.matchAll(PATTERN)) counts.set(word, (counts.get(word) ?? 0) + 1);
   return [...counts].map(([word, count]) => ({
-    symbols: Array.from(Buffer.from(word), (byte) => alphabet[byte]!),
+    symbols: Array.from(Buffer.from(word), charOfByte),
     count,
   }));
 }

@@ -13,6 +13,9 @@ export interface ArenaEntry {
 /** Elements between the starts of two tensors are a multiple of this: 64 bytes, a cache line and the widest vector load. */
 const ALIGNMENT = 16;
 
+/** Elements that travel between the host and the device at a time. */
+const PIECE = 1 << 20;
+
 /**
  * Where each parameter lies in one flat float32 buffer. Parameters, gradients, both moments and the EMA have the same layout, so that an
  * optimizer runs over plain ranges of elements and a checkpoint is a handful of buffers. Those that decay come first.
@@ -72,6 +75,34 @@ export class ParameterArena implements Disposable {
   view(name: string): DeviceTensor<'float32'> {
     const { shape, offset } = this.layout.entry(name);
     return this.flat.view(shape, offset);
+  }
+
+  /** Elements `first` .. `first + into.length - 1` of the flat buffer, copied to the host. */
+  read(into: Float32Array, first = 0): void {
+    this.flat.view([into.length], first).read(into);
+  }
+
+  write(values: Float32Array, first = 0): void {
+    this.flat.view([values.length], first).write(values);
+  }
+
+  copyFrom(other: ParameterArena): void {
+    for (const { first, length } of this.pieces()) {
+      const piece = new Float32Array(length);
+      other.read(piece, first);
+      this.write(piece, first);
+    }
+  }
+
+  fillZero(): void {
+    for (const { first, length } of this.pieces()) this.write(new Float32Array(length), first);
+  }
+
+  /** The flat buffer in ranges that a host can hold beside it. */
+  *pieces(): Generator<{ readonly first: number; readonly length: number }> {
+    const { length } = this.layout;
+    for (let first = 0; first < length; first += PIECE)
+      yield { first, length: Math.min(PIECE, length - first) };
   }
 
   [Symbol.dispose](): void {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { byteAlphabet, trainBpe } from '../../../../src/models/tokenizer/bpe-trainer.js';
+import { trainBpe } from '../../../../src/models/tokenizer/bpe-trainer.js';
 
 test('merges of the classic example come in order of count', () => {
   const words = [
@@ -22,7 +22,6 @@ test('the vocabulary has every byte once, the merges, and the special tokens las
     vocabularySize: 260,
     specialTokens: ['<|end|>'],
   });
-  assert.equal(new Set(byteAlphabet()).size, 256);
   assert.equal(vocabulary.size, 256 + merges.length + 1);
   assert.equal(vocabulary.get('<|end|>'), vocabulary.size - 1);
   assert.ok(merges.every(([left, right]) => vocabulary.has(left + right)));
