@@ -86,6 +86,8 @@ async function openSocket(server: RunningServer): Promise<WebSocket> {
     headers: { authorization: `Bearer ${server.key}` },
   });
   await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject));
+  // Each lane listens for its own frames.
+  socket.setMaxListeners(0);
   return socket;
 }
 
