@@ -121,7 +121,7 @@ export class TestServer {
 export async function startTestServer(
   environment: Readonly<Record<string, string>> = {},
 ): Promise<TestServer> {
-  const directory = await dataDirectory();
+  const directory = environment.DATA_DIR ?? (await dataDirectory());
   const config = readConfig({
     DATA_DIR: directory,
     PORT: '0',
