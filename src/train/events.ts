@@ -1,5 +1,7 @@
 /** What a training run tells, as an async iterable: the same shape for every trainer, with each trainer's own numbers under `metrics`. */
 
+import type { RewardReport } from './reward-report.js';
+
 export type Metrics = Readonly<Record<string, number>>;
 
 export interface StepEvent {
@@ -27,6 +29,8 @@ export interface EvaluationEvent {
   readonly metrics: Metrics;
   /** The best of the run so far by the trainer's selection, and kept as its result. */
   readonly best: boolean;
+  /** What a reward model's preferences are worth, by held-out set; empty for other trainers. */
+  readonly report: Readonly<Record<string, RewardReport>>;
 }
 
 export interface CheckpointEvent {

@@ -44,6 +44,8 @@ export interface ChatTemplate {
    * `<|im_end|>` sends those characters. Throws `chat_template_failed`.
    */
   encode(messages: readonly ChatMessage[], options: { readonly addGenerationPrompt: boolean }): TokenId[];
+  /** The control token right behind an assistant's text, which ends its turn; null where the template writes none. */
+  endOfTurn(): TokenId | null;
   /** The rendered prompt as text. */
   render(messages: readonly ChatMessage[], options: { readonly addGenerationPrompt: boolean }): string;
 }
