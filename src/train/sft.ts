@@ -2,8 +2,8 @@
 import { AppError } from '../core/errors.js';
 import { Rng } from '../core/rng.js';
 import type { Runtime } from '../models/runtime/session.js';
-import { lengthGroupedBatches, microBatches, shuffle } from './data/batches.js';
 import type { Example } from './data/examples.js';
+import { lengthGroupedBatches, microBatches, shuffle } from './data/length-grouping.js';
 import { dropoutFeeds, dropoutResidual } from './dropout.js';
 import type { TrainEvent } from './events.js';
 import { ForwardSession } from './forward.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Rng } from '../../../../src/core/rng.js';
-import { lengthGroupedBatches, microBatches } from '../../../../src/train/data/batches.js';
+import { lengthGroupedBatches, microBatches } from '../../../../src/train/data/length-grouping.js';
 
 const lengths = Array.from({ length: 1000 }, (_, i) => 1 + ((i * 7919) % 300));
 
