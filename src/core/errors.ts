@@ -133,6 +133,11 @@ export const errorCatalog = {
     meaning:
       'The last checkpoint is of a run with another configuration or other data. Resume with those, or start in an empty directory.',
   },
+  reward_failed: {
+    kind: 'unavailable',
+    meaning:
+      'The reward endpoint of a PPO job refused, timed out, or answered with something else than one number a text. The job stops; its last checkpoint stays.',
+  },
   graph_invalid: {
     kind: 'internal',
     meaning: 'A graph failed verification; the message names the node and its axes.',

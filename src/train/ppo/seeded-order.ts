@@ -1,0 +1,44 @@
+import { Rng } from '../../core/rng.js';
+
+/** 0 .. size - 1 in a seeded order (Fisher and Yates). */
+export function shuffledIndices(size: number, rng: Rng): number[] {
+  const order = Array.from({ length: size }, (_, index) => index);
+  for (let last = size - 1; last > 0; last--) {
+    const other = rng.below(last + 1);
+    [order[last], order[other]] = [order[other]!, order[last]!];
+  }
+  return order;
+}
+
+/**
+ * An endless walk over a dataset, shuffled anew in each pass. What stands at a place follows from the seed and the place alone, so that
+ * a cursor is one number and a resumed run meets the same items.
+ */
+export class SeededOrder {
+  readonly #size: number;
+  readonly #seed: number;
+  readonly #firstStream: number;
+  #pass = -1;
+  #order: readonly number[] = [];
+
+  /** @param firstStream of the seed; pass i is shuffled by stream firstStream + i */
+  constructor(size: number, seed: number, firstStream: number) {
+    this.#size = size;
+    this.#seed = seed;
+    this.#firstStream = firstStream;
+  }
+
+  /** Indices of the items at the places cursor .. cursor + count - 1. */
+  take(cursor: number, count: number): number[] {
+    return Array.from({ length: count }, (_, at) => this.#at(cursor + at));
+  }
+
+  #at(place: number): number {
+    const pass = Math.floor(place / this.#size);
+    if (pass !== this.#pass) {
+      this.#pass = pass;
+      this.#order = shuffledIndices(this.#size, new Rng(this.#seed, this.#firstStream + pass));
+    }
+    return this.#order[place % this.#size]!;
+  }
+}
