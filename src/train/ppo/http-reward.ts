@@ -1,5 +1,5 @@
 import { AppError } from '../../core/errors.js';
-import type { Reward, RewardSample } from './reward.js';
+import type { Reward, RewardSample } from './reward-source.js';
 
 /** How the endpoint is spoken to. */
 export type RewardProtocol =

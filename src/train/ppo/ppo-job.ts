@@ -3,7 +3,7 @@ import type { TokenId } from '../../core/units.js';
 import type { ModelConfig } from '../../models/transformer/model-config.js';
 import type { WeightPrecision } from '../export-model.js';
 import type { PpoHyperparameters } from './ppo-presets.js';
-import type { Reward } from './reward.js';
+import type { Reward } from './reward-source.js';
 
 /** What the value function starts from. */
 export type ValueStart =

@@ -21,7 +21,7 @@ import {
   UpdateStatistics,
 } from './ppo-statistics.js';
 import { ReferencePolicy } from './reference-policy.js';
-import type { RewardSample } from './reward.js';
+import type { RewardSample } from './reward-source.js';
 import { type Episode, rollOut } from './rollout.js';
 import { RolloutDecoder } from './rollout-decoder.js';
 import { readRollout, rolloutBuffers, type SavedRollout } from './rollout-state.js';

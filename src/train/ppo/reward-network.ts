@@ -7,7 +7,7 @@ import { ForwardSession } from '../forward.js';
 import { type HeadName, layoutOf, loadWeights, type Substitute } from '../model-weights.js';
 import { ParameterArena } from '../optim/parameter-arena.js';
 import { scalarGraph } from './ppo-graphs.js';
-import type { Reward, RewardSample } from './reward.js';
+import type { Reward, RewardSample } from './reward-source.js';
 import { inLengthGroups, lastState, sequenceBatch } from './sequence-batch.js';
 
 export interface RewardNetworkOptions {

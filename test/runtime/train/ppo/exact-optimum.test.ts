@@ -11,7 +11,7 @@ import { type TokenId, tokenId } from '../../../../src/core/units.js';
 import { openRuntime } from '../../../../src/models/runtime/open-runtime.js';
 import { parseModelConfig } from '../../../../src/models/transformer/model-config.js';
 import { ReferencePolicy } from '../../../../src/train/ppo/reference-policy.js';
-import { functionReward } from '../../../../src/train/ppo/reward.js';
+import { functionReward } from '../../../../src/train/ppo/reward-source.js';
 import type { Episode } from '../../../../src/train/ppo/rollout.js';
 import { run, Scratch, smallJob, smallOptions, stepsOf } from './ppo-fixture.js';
 

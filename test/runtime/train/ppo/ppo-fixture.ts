@@ -7,7 +7,7 @@ import type { Metrics, TrainEvent } from '../../../../src/train/events.js';
 import { trainPpo } from '../../../../src/train/ppo/ppo.js';
 import type { PpoJob } from '../../../../src/train/ppo/ppo-job.js';
 import { type PpoHyperparameters, ppoPresets } from '../../../../src/train/ppo/ppo-presets.js';
-import { functionReward, type RewardSample } from '../../../../src/train/ppo/reward.js';
+import { functionReward, type RewardSample } from '../../../../src/train/ppo/reward-source.js';
 import { type RandomLlama, writeRandomLlama } from '../../../random-checkpoint.js';
 
 export const tinyLlama: RandomLlama = {
