@@ -137,7 +137,12 @@ export default async function run([
     const runtime = { provider: 'cpu', threads: availableParallelism() } as const;
     const opened = openCheckpoint(source, runtime, options.contextLength);
     const native = timeRuns(opened);
-    const runner = new DecoderRunner(opened, opened.decoder.config.vocabulary, options, opened.version);
+    const runner = new DecoderRunner(
+      opened,
+      opened.decoder.config.vocabulary,
+      { ...options, stepShapes: 'ranges' },
+      opened.version,
+    );
     using core = new EngineCore(runner, options, () => performance.now());
     for (const each of cases) {
       const { perSecond, stepMs, outside } = measure(core, native, each);

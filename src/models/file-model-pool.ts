@@ -11,7 +11,7 @@ import type { ImportAsk, LoadedModel, ModelPool, ModelPoolOptions } from './mode
 import type { ModelRecord } from './registry.js';
 import type { RewardModel } from './reward-model.js';
 import { openRuntime } from './runtime/open-runtime.js';
-import type { Provider } from './runtime/session.js';
+import type { Provider, Runtime } from './runtime/session.js';
 import type { TextModel } from './text-model.js';
 
 /** A model that runs, with what the pool asks of either kind. */
@@ -36,8 +36,9 @@ const DRAIN_POLL_MS = 50;
 
 /** Opens the pool over DATA_DIR and loads what is to be preloaded. Throws `provider_unavailable`, and what a load throws. */
 export async function openModelPool(options: ModelPoolOptions): Promise<ModelPool> {
-  using runtime = openRuntime({ provider: options.provider });
-  const pool = new FileModelPool(options, runtime.provider);
+  const { provider, cuda } = options;
+  using runtime = openRuntime({ provider, ...(cuda !== undefined && { cuda }) });
+  const pool = new FileModelPool(options, runtime);
   await pool.preload(options.preload);
   return pool;
 }
@@ -48,6 +49,7 @@ export async function openModelPool(options: ModelPoolOptions): Promise<ModelPoo
  */
 class FileModelPool implements ModelPool {
   readonly provider: Provider;
+  readonly providerChoice: string;
   readonly #options: ModelPoolOptions;
   readonly #registry: FileRegistry;
   readonly #importer: Importer;
@@ -57,8 +59,9 @@ class FileModelPool implements ModelPool {
   readonly #retiring = new Set<Promise<void>>();
   #isClosed = false;
 
-  constructor(options: ModelPoolOptions, provider: Provider) {
+  constructor(options: ModelPoolOptions, { provider, choice }: Pick<Runtime, 'provider' | 'choice'>) {
     this.provider = provider;
+    this.providerChoice = choice;
     this.#options = options;
     this.#registry = new FileRegistry(options.directory);
     const { directory, hub } = options;
@@ -159,9 +162,13 @@ class FileModelPool implements ModelPool {
   }
 
   async #load(record: ModelRecord): Promise<Running> {
-    const { engine, threads } = this.#options;
+    const { engine, threads, cuda } = this.#options;
     const options = {
-      runtime: { provider: this.provider, ...(threads !== undefined && { threads }) },
+      runtime: {
+        provider: this.provider,
+        ...(threads !== undefined && { threads }),
+        ...(cuda !== undefined && { cuda }),
+      },
       engine,
       cacheDirectory: preparedDirectory(record.directory),
     };

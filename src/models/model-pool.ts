@@ -2,13 +2,15 @@ import type { EngineOptions, EngineStats } from './engine/engine.js';
 import type { HubOptions } from './hub-repository.js';
 import type { ModelKind, ModelRecord, Quantization } from './registry.js';
 import type { RewardModel } from './reward-model.js';
-import type { Provider } from './runtime/session.js';
+import type { CudaOptions, Provider } from './runtime/session.js';
 import type { TextModel } from './text-model.js';
 
 /** Models by name, ready to run: loads one when it is first asked for and keeps it. What the server's routes see of src/models. */
 export interface ModelPool extends AsyncDisposable {
   /** What the models run on, for /v1/models and the log. */
   readonly provider: Provider;
+  /** Why they run on that, one sentence for the log. */
+  readonly providerChoice: string;
   list(): Promise<readonly ModelRecord[]>;
   /** Throws `model_not_found`. */
   get(id: string): Promise<ModelRecord>;
@@ -47,6 +49,8 @@ export interface ModelPoolOptions {
   readonly provider: Provider | 'auto';
   /** Threads of one engine; undefined: as many as the machine has cores. */
   readonly threads?: number;
+  /** What models on CUDA run with; nothing on the CPU. */
+  readonly cuda?: CudaOptions;
   /** Limits of each engine. A context length over the checkpoint's own is cut to it. */
   readonly engine: EngineOptions;
   /** Loaded at start, so that the first request does not wait. */

@@ -35,6 +35,7 @@ export function readConfig(environment: Environment = process.env): ServerConfig
   const { text, list, oneOf, integer } = reader(environment);
   const threads = integer('THREADS', 0, { least: 0, most: 1024 });
   const memoryBytes = integer('MEMORY_LIMIT_BYTES', 0, { least: 0, most: Number.MAX_SAFE_INTEGER });
+  const cudaMemoryBytes = integer('CUDA_MEMORY_LIMIT_BYTES', 0, { least: 0, most: Number.MAX_SAFE_INTEGER });
   const token = text('HF_TOKEN', '');
   const dataDirectory = resolve(text('DATA_DIR', './.instructd'));
   return {
@@ -52,6 +53,12 @@ export function readConfig(environment: Environment = process.env): ServerConfig
       directory: dataDirectory,
       provider: oneOf('PROVIDER', 'auto', ['auto', 'cpu', 'cuda']),
       ...(threads > 0 && { threads }),
+      cuda: {
+        deviceId: integer('CUDA_DEVICE', 0, { least: 0, most: 1023 }),
+        ...(cudaMemoryBytes > 0 && { memoryLimitBytes: cudaMemoryBytes }),
+        arenaExtend: oneOf('CUDA_ARENA', 'same_as_requested', ['same_as_requested', 'next_power_of_two']),
+        graphs: oneOf('CUDA_GRAPHS', 'off', ['off', 'on']) === 'on',
+      },
       ...(memoryBytes > 0 && { memoryBytes }),
       preload: list('PRELOAD'),
       hub: {

@@ -36,6 +36,7 @@ export async function startServer(
     const app = await buildApp(parts);
     const url = await app.listen({ port: config.port, host: config.host });
     if (adminKey.created) announce(`API key (made now, kept in ${adminKey.path}): ${adminKey.key}`);
+    announce(pool.providerChoice);
     announce(`instructd listens on ${url}, docs on ${url}/docs, models run on ${pool.provider}`);
     return { url, app, stop: () => stop(app, pool, drain, config.drainSeconds) };
   } catch (thrown) {

@@ -4,7 +4,7 @@ import { AppError, serializeError } from '../../core/errors.js';
 import { DecoderRunner } from './decoder-runner.js';
 import { EngineCore } from './engine-core.js';
 import type { EngineReady, EngineWorkerData, FromEngine, ToEngine } from './engine-messages.js';
-import { openCheckpoint } from './open-checkpoint.js';
+import { type OpenCheckpoint, openCheckpoint } from './open-checkpoint.js';
 import type { Opening } from './supervised-worker.js';
 import { runSteps, type SteppingModel } from './worker-loop.js';
 
@@ -42,15 +42,27 @@ class EngineThread implements SteppingModel<ToEngine> {
   }
 }
 
-function open({ source, runtime: runtimeOptions, engine }: EngineWorkerData) {
-  const checkpoint = openCheckpoint(source, runtimeOptions, engine.contextLength);
+function open(data: EngineWorkerData) {
+  const cudaGraphs = data.runtime.cuda?.graphs === true;
+  const checkpoint = openCheckpoint(data.source, data.runtime, data.engine.contextLength, { cudaGraphs });
+  try {
+    return startOn(checkpoint, data, cudaGraphs);
+  } catch (error) {
+    checkpoint.runtime[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Throws `wrong_model_kind`, and `out_of_memory` where the KV cache does not fit. */
+function startOn(checkpoint: OpenCheckpoint, { source, engine }: EngineWorkerData, cudaGraphs: boolean) {
   const { runtime, decoder, contextLength, version } = checkpoint;
   const { head } = decoder.graph;
   if (head.kind !== 'language') {
     throw new AppError('wrong_model_kind', `${source.directory} is a reward model; ask it for scores.`);
   }
   const options = { ...engine, contextLength };
-  const runner = new DecoderRunner(checkpoint, head.vocabulary, options, version);
+  const stepShapes = cudaGraphs && runtime.provider === 'cuda' ? 'fixed' : 'ranges';
+  const runner = new DecoderRunner(checkpoint, head.vocabulary, { ...options, stepShapes }, version);
   const ready: EngineReady = {
     provider: runtime.provider,
     vocabularySize: head.vocabulary,
@@ -68,10 +80,13 @@ async function main(port: MessagePort, data: EngineWorkerData): Promise<void> {
     return;
   }
   const { runtime, core, ready } = opened;
-  port.postMessage({ type: 'ready', ready } satisfies Opening<EngineReady>);
-  await runSteps(port, new EngineThread(core));
-  core[Symbol.dispose]();
-  runtime[Symbol.dispose]();
+  try {
+    port.postMessage({ type: 'ready', ready } satisfies Opening<EngineReady>);
+    await runSteps(port, new EngineThread(core));
+  } finally {
+    core[Symbol.dispose]();
+    runtime[Symbol.dispose]();
+  }
   // Nothing is listened to any more, so the thread ends.
   port.close();
 }

@@ -1,5 +1,5 @@
 import type { SlotIndex } from '../../core/units.js';
-import type { Binding, DeviceTensor, Runtime } from '../runtime/session.js';
+import type { Binding, DeviceTensor, RunPlaces, Runtime } from '../runtime/session.js';
 import {
   type KvLayout,
   kvShape,
@@ -10,19 +10,22 @@ import {
 } from '../transformer/decoder.js';
 
 type KvType = KvLayout['type'];
-type KvArray = Float32Array | Uint16Array;
 
 /**
- * Keys and values of every slot: two tensors a layer, each [slots, heads, length, headDim], bound as past and present at once. Copies go
- * head by head, since a prefix is contiguous within a head only.
+ * Keys and values of every slot: two tensors a layer, each [slots, heads, length, headDim], bound as past and present at once. A
+ * prefix is contiguous within a head only, so a copy is a run a head, one call a tensor; nothing passes through the host.
  */
 export class KvCache implements Disposable {
   readonly #layout: KvLayout;
   readonly #length: number;
   readonly #keys: readonly DeviceTensor<KvType>[];
   readonly #values: readonly DeviceTensor<KvType>[];
-  /** Position 0 of slots that a decode step ran over without being asked to, as it was before. */
-  readonly #saved = new Map<SlotIndex, KvArray>();
+  /** Of each slot, position 0 of each tensor: [slots, 2 layers, heads, headDim]. */
+  readonly #saved: DeviceTensor<KvType>;
+  /** Slots that a decode step ran over without being asked to: their position 0 as it was before is in `saved`. */
+  readonly #protected = new Set<SlotIndex>();
+  /** One slot of one tensor, to swap through. */
+  readonly #spare: DeviceTensor<KvType>;
 
   /** @param length Positions a slot. Throws `runtime_failed` where the device has not the memory. */
   constructor(runtime: Runtime, layout: KvLayout, slots: number, length: number) {
@@ -34,6 +37,9 @@ export class KvCache implements Disposable {
     this.#length = length;
     this.#keys = allocate();
     this.#values = allocate();
+    const { type, layers, heads, headDim } = layout;
+    this.#saved = runtime.allocate(type, [slots, 2 * layers, heads, headDim]);
+    this.#spare = runtime.allocate(type, [heads, length, headDim]);
   }
 
   /** Binds the slots [first, first + rows) as the rows of a run. */
@@ -52,91 +58,78 @@ export class KvCache implements Disposable {
 
   copyPrefix(from: SlotIndex, to: SlotIndex, length: number): void {
     this.repair(from);
-    const piece = this.#buffer(length * this.#layout.headDim);
-    this.#eachHead((tensor, head) => {
-      read(tensor, this.#offset(from, head), piece);
-      write(tensor, this.#offset(to, head), piece);
-    });
-    this.#saved.delete(to);
+    this.#protected.delete(to);
+    for (const tensor of this.#tensors()) {
+      this.#copy(tensor, this.#heads(from), tensor, this.#heads(to), length);
+    }
   }
 
   swap(a: SlotIndex, b: SlotIndex, length: number): void {
     this.repair(a);
     this.repair(b);
-    const left = this.#buffer(length * this.#layout.headDim);
-    const right = this.#buffer(length * this.#layout.headDim);
-    this.#eachHead((tensor, head) => {
-      read(tensor, this.#offset(a, head), left);
-      read(tensor, this.#offset(b, head), right);
-      write(tensor, this.#offset(a, head), right);
-      write(tensor, this.#offset(b, head), left);
-    });
+    const spare = { ...this.#heads(a), offset: 0 };
+    for (const tensor of this.#tensors()) {
+      this.#copy(tensor, this.#heads(a), this.#spare, spare, length);
+      this.#copy(tensor, this.#heads(b), tensor, this.#heads(a), length);
+      this.#copy(this.#spare, spare, tensor, this.#heads(b), length);
+    }
   }
 
   /**
    * A row that only fills the gap between two others writes at its position 0. What was there is kept, and `repair` puts it back before
-   * the slot is next used: 2 x layers x heads short copies once a gap, none a step.
+   * the slot is next used: one short copy a tensor once a gap, none a step.
    */
   protect(slot: SlotIndex): void {
-    if (this.#saved.has(slot)) return;
-    const { headDim, heads, layers } = this.#layout;
-    const saved = this.#buffer(2 * layers * heads * headDim);
-    let at = 0;
-    this.#eachHead((tensor, head) => {
-      read(tensor, this.#offset(slot, head), saved.subarray(at, at + headDim));
-      at += headDim;
-    });
-    this.#saved.set(slot, saved);
+    if (this.#protected.has(slot)) return;
+    for (const [index, tensor] of this.#tensors().entries()) {
+      this.#copy(tensor, this.#heads(slot), this.#saved, this.#savedHeads(slot, index), 1);
+    }
+    this.#protected.add(slot);
   }
 
   repair(slot: SlotIndex): void {
-    const saved = this.#saved.get(slot);
-    if (saved === undefined) return;
-    const { headDim } = this.#layout;
-    let at = 0;
-    this.#eachHead((tensor, head) => {
-      write(tensor, this.#offset(slot, head), saved.subarray(at, at + headDim));
-      at += headDim;
-    });
-    this.#saved.delete(slot);
+    if (!this.#protected.delete(slot)) return;
+    for (const [index, tensor] of this.#tensors().entries()) {
+      this.#copy(this.#saved, this.#savedHeads(slot, index), tensor, this.#heads(slot), 1);
+    }
   }
 
   /** The slot is about to be written from position 0 on. */
   forget(slot: SlotIndex): void {
-    this.#saved.delete(slot);
+    this.#protected.delete(slot);
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of [...this.#keys, ...this.#values]) tensor[Symbol.dispose]();
+    for (const tensor of [...this.#tensors(), this.#saved, this.#spare]) tensor[Symbol.dispose]();
+  }
+
+  #tensors(): readonly DeviceTensor<KvType>[] {
+    return [...this.#keys, ...this.#values];
   }
 
   get #slotElements(): number {
     return this.#layout.heads * this.#length * this.#layout.headDim;
   }
 
-  #offset(slot: SlotIndex, head: number): number {
-    return slot * this.#slotElements + head * this.#length * this.#layout.headDim;
+  /** Where a slot's heads start in a tensor of keys or values. */
+  #heads(slot: SlotIndex): RunPlaces {
+    return { offset: slot * this.#slotElements, stride: this.#length * this.#layout.headDim };
   }
 
-  #buffer(elements: number): KvArray {
-    return this.#layout.type === 'float32' ? new Float32Array(elements) : new Uint16Array(elements);
+  #savedHeads(slot: SlotIndex, tensor: number): RunPlaces {
+    const { layers, heads, headDim } = this.#layout;
+    return { offset: (slot * 2 * layers + tensor) * heads * headDim, stride: headDim };
   }
 
-  #eachHead(visit: (tensor: DeviceTensor<KvType>, head: number) => void): void {
-    for (const tensor of [...this.#keys, ...this.#values]) {
-      for (let head = 0; head < this.#layout.heads; head++) visit(tensor, head);
-    }
+  /** The first positions of each head. */
+  #copy(
+    source: DeviceTensor<KvType>,
+    from: RunPlaces,
+    target: DeviceTensor<KvType>,
+    to: RunPlaces,
+    positions: number,
+  ): void {
+    const { heads, headDim } = this.#layout;
+    target.copyFrom(source, { count: heads, length: positions * headDim, from, to });
   }
-}
-
-function read(tensor: DeviceTensor<KvType>, offset: number, into: KvArray): void {
-  const { host } = tensor;
-  if (host === null) tensor.view([into.length], offset).read(into);
-  else into.set(host.subarray(offset, offset + into.length));
-}
-
-function write(tensor: DeviceTensor<KvType>, offset: number, data: KvArray): void {
-  const { host } = tensor;
-  if (host === null) tensor.view([data.length], offset).write(data);
-  else host.set(data, offset);
 }

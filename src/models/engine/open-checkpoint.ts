@@ -1,5 +1,5 @@
 import { openRuntime } from '../runtime/open-runtime.js';
-import type { Runtime, RuntimeOptions } from '../runtime/session.js';
+import type { Runtime, RuntimeOptions, SessionOptions } from '../runtime/session.js';
 import type { WeightForm } from '../transformer/decoder.js';
 import { type LoadedDecoder, loadDecoder, readModelConfig } from '../transformer/load-decoder.js';
 import type { CheckpointSource } from './engine-messages.js';
@@ -21,6 +21,7 @@ export function openCheckpoint(
   source: CheckpointSource,
   options: RuntimeOptions,
   contextLength: number,
+  session: Pick<SessionOptions, 'cudaGraphs'> = {},
 ): OpenCheckpoint {
   const { directory, cacheDirectory, contentHash, quantization } = source;
   const runtime = openRuntime(options);
@@ -32,7 +33,7 @@ export function openCheckpoint(
       cacheDirectory,
       contentHash,
       // Threads that wait between two nodes of a step by sleeping would double its time.
-      session: { spin: true },
+      session: { ...session, spin: true },
     });
     return { runtime, decoder, contextLength: positions, version: `${contentHash}:${decoder.graph.form}` };
   } catch (error) {

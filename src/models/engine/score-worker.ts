@@ -2,7 +2,7 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { AppError, serializeError } from '../../core/errors.js';
 import type { Provider } from '../runtime/session.js';
-import { openCheckpoint } from './open-checkpoint.js';
+import { type OpenCheckpoint, openCheckpoint } from './open-checkpoint.js';
 import { RewardRunner } from './reward-runner.js';
 import { ScoreCore } from './score-core.js';
 import type { FromScorer, ScoreReady, ScoreWorkerData, ToScorer } from './score-messages.js';
@@ -44,8 +44,18 @@ class ScoreThread implements SteppingModel<ToScorer> {
   }
 }
 
-function open({ source, runtime: runtimeOptions, options }: ScoreWorkerData) {
-  const { runtime, decoder, contextLength } = openCheckpoint(source, runtimeOptions, options.contextLength);
+function open(data: ScoreWorkerData) {
+  const checkpoint = openCheckpoint(data.source, data.runtime, data.options.contextLength);
+  try {
+    return startOn(checkpoint, data);
+  } catch (error) {
+    checkpoint.runtime[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Throws `wrong_model_kind`, and `out_of_memory` where a batch's keys and values do not fit. */
+function startOn({ runtime, decoder, contextLength }: OpenCheckpoint, { source }: ScoreWorkerData) {
   const { head, vocabulary } = decoder.config;
   if (head.kind !== 'reward') {
     throw new AppError('wrong_model_kind', `${source.directory} is a language model; ask it for text.`);
@@ -70,10 +80,13 @@ async function main(port: MessagePort, data: ScoreWorkerData): Promise<void> {
     return;
   }
   const { runtime, core, ready } = opened;
-  port.postMessage({ type: 'ready', ready } satisfies Opening<ScoreReady>);
-  await runSteps(port, new ScoreThread(core));
-  core[Symbol.dispose]();
-  runtime[Symbol.dispose]();
+  try {
+    port.postMessage({ type: 'ready', ready } satisfies Opening<ScoreReady>);
+    await runSteps(port, new ScoreThread(core));
+  } finally {
+    core[Symbol.dispose]();
+    runtime[Symbol.dispose]();
+  }
   // Nothing is listened to any more, so the thread ends.
   port.close();
 }

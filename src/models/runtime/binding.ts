@@ -1,9 +1,10 @@
 import { AppError } from '../../core/errors.js';
+import type { CudaDevice } from './cuda-driver.js';
 import { OrtTensor } from './device-tensor.js';
 import { describe } from './element-type.js';
 import { Lifetime } from './memory.js';
 import { created, type OrtApi, type Pointer } from './ort-api.js';
-import type { Binding, DeviceTensor, ValueInfo } from './session.js';
+import type { Binding, BindingOptions, DeviceTensor, ValueInfo } from './session.js';
 
 /** What a binding needs of its session. */
 export interface BindingOwner {
@@ -12,8 +13,8 @@ export interface BindingOwner {
   readonly lifetime: Lifetime;
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];
-  /** On CUDA a host tensor is copied to the device when it is bound, so it is bound again for each run. */
-  readonly copiesHostInputsAtBind: boolean;
+  /** null on the CPU. On CUDA a host tensor is copied to the device when it is bound, so it is bound again for each run. */
+  readonly device: CudaDevice | null;
 }
 
 export class OrtBinding implements Binding {
@@ -24,14 +25,16 @@ export class OrtBinding implements Binding {
   readonly #outputs = new Map<string, OrtTensor>();
   readonly #copiedAtBind = new Set<string>();
   readonly #lifetime: Lifetime;
+  readonly #isCaptured: boolean;
   #running = false;
 
-  /** @param runOptions Owned by the binding from here on. */
-  constructor(owner: BindingOwner, runOptions: Pointer<'OrtRunOptions'> | null, onDispose: () => void) {
+  constructor(owner: BindingOwner, { graphId }: BindingOptions, onDispose: () => void) {
     const { api } = owner;
     this.#owner = owner;
-    this.#runOptions = runOptions;
+    this.#isCaptured = graphId !== undefined;
     this.#pointer = created((out) => api.CreateIoBinding(owner.pointer, out));
+    const runOptions = this.#createRunOptions(graphId);
+    this.#runOptions = runOptions;
     this.#lifetime = new Lifetime(() => {
       api.ReleaseIoBinding(this.#pointer);
       if (runOptions !== null) api.ReleaseRunOptions(runOptions);
@@ -43,7 +46,7 @@ export class OrtBinding implements Binding {
     const bound = this.#accept('input', this.#owner.inputs, name, tensor);
     this.#bindNative(this.#owner.api.BindInput, name, bound);
     this.#inputs.set(name, bound);
-    if (this.#owner.copiesHostInputsAtBind && bound.memory.host !== null) this.#copiedAtBind.add(name);
+    if (this.#owner.device !== null && bound.memory.host !== null) this.#copiedAtBind.add(name);
     else this.#copiedAtBind.delete(name);
   }
 
@@ -59,6 +62,12 @@ export class OrtBinding implements Binding {
   }
 
   async runAsync(): Promise<void> {
+    if (this.#isCaptured) {
+      throw new AppError(
+        'runtime_failed',
+        'A binding with a graphId runs on one thread: call run, not runAsync.',
+      );
+    }
     this.#prepareRun();
     const held = [this.#lifetime, this.#owner.lifetime];
     const memories = [...this.#inputs.values(), ...this.#outputs.values()].map(({ memory }) => memory);
@@ -129,6 +138,16 @@ export class OrtBinding implements Binding {
     for (const name of this.#copiedAtBind) {
       this.#bindNative(this.#owner.api.BindInput, name, this.#inputs.get(name) as OrtTensor);
     }
+    this.#owner.device?.settle();
+  }
+
+  #createRunOptions(graphId: number | undefined): Pointer<'OrtRunOptions'> | null {
+    const { api, device } = this.#owner;
+    if (device === null) return null;
+    const options = created<Pointer<'OrtRunOptions'>>((out) => api.CreateRunOptions(out));
+    // -1: neither capture nor replay (onnxruntime_run_options_config_keys.h, gpu_graph_id).
+    api.AddRunConfigEntry(options, 'gpu_graph_id', String(graphId ?? -1));
+    return options;
   }
 
   #assertIdle(): void {

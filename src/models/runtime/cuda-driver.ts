@@ -1,6 +1,6 @@
 import koffi, { type LibraryHandle } from 'koffi';
 import { AppError } from '../../core/errors.js';
-import { Lifetime, type Memory } from './memory.js';
+import { type ByteRuns, elsewhere, Lifetime, type Memory } from './memory.js';
 import type { Pointer } from './ort-api.js';
 
 /**
@@ -25,16 +25,20 @@ const prototypes = {
   cuDevicePrimaryCtxRetain: 'int cuDevicePrimaryCtxRetain(_Out_ void** context, int device)',
   cuDevicePrimaryCtxRelease: 'int cuDevicePrimaryCtxRelease_v2(int device)',
   cuCtxSetCurrent: 'int cuCtxSetCurrent(void* context)',
-  cuCtxSynchronize: 'int cuCtxSynchronize()',
+  cuStreamSynchronize: 'int cuStreamSynchronize(void* stream)',
   cuMemGetInfo: 'int cuMemGetInfo_v2(_Out_ size_t* free, _Out_ size_t* total)',
   cuMemAlloc: 'int cuMemAlloc_v2(_Out_ uint64_t* address, size_t bytes)',
   cuMemFree: 'int cuMemFree_v2(uint64_t address)',
   cuMemsetD8: 'int cuMemsetD8_v2(uint64_t address, uint8_t value, size_t bytes)',
   cuMemcpyHtoD: 'int cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t bytes)',
   cuMemcpyDtoH: 'int cuMemcpyDtoH_v2(void* to, uint64_t from, size_t bytes)',
+  // Takes any pitch; cuMemcpy2D may refuse one that cuMemAllocPitch did not give.
+  cuMemcpy2D: 'int cuMemcpy2DUnaligned_v2(const uint64_t* copy)',
 } as const;
 
-type CudaFunctions = { readonly [Name in keyof typeof prototypes]: (...args: readonly unknown[]) => number };
+export type CudaFunctions = {
+  readonly [Name in keyof typeof prototypes]: (...args: readonly unknown[]) => number;
+};
 
 const CUDA_ERROR_OUT_OF_MEMORY = 2;
 
@@ -52,7 +56,8 @@ export function loadCudaDriver(): CudaDriver | null {
   return openDriver(cuda);
 }
 
-function openDriver(cuda: CudaFunctions): CudaDriver {
+/** The driver behind its functions, however they are reached. */
+export function openDriver(cuda: CudaFunctions): CudaDriver {
   const check = (error: number): void => {
     if (error !== 0) throw cudaError(cuda, error);
   };
@@ -84,11 +89,22 @@ function cudaError(cuda: CudaFunctions, error: number): AppError {
   return new AppError('runtime_failed', `CUDA driver error ${error}: ${text[0] ?? 'unknown error'}.`);
 }
 
-/** One device, by its primary context. Contexts are current to a thread, so each call makes it current first. */
+/** CU_MEMORYTYPE_DEVICE */
+const DEVICE_MEMORY = 2n;
+const NULL_STREAM = null;
+
+/**
+ * One device, by its primary context. Contexts are current to a thread, so each call makes it current first.
+ *
+ * All copies go through the null stream, in order. ONNX Runtime's streams do not wait for it (they are made non-blocking), so what was
+ * written or copied is sure to be there for a run only after `settle`, which waits for the null stream alone: other models' runs go on.
+ * The other way round there is nothing to wait for, since a run returns when its stream is done.
+ */
 export class CudaDevice implements Disposable {
   readonly #cuda: CudaFunctions;
   readonly #device: number;
   readonly #context: bigint;
+  #unsettled = false;
   #disposed = false;
 
   constructor(cuda: CudaFunctions, device: number) {
@@ -106,27 +122,57 @@ export class CudaDevice implements Disposable {
     const error = this.#cuda.cuMemAlloc(address, byteLength);
     if (error === CUDA_ERROR_OUT_OF_MEMORY) throw this.#outOfMemory(byteLength);
     this.#check(error);
-    const at = BigInt(address[0] as bigint);
-    this.#check(this.#cuda.cuMemsetD8(at, 0, byteLength));
-    this.#check(this.#cuda.cuCtxSynchronize());
+    // koffi gives a number where it is exact.
+    const at = BigInt(address[0] as bigint | number);
+    try {
+      this.zero(at, byteLength);
+    } catch (thrown) {
+      this.#cuda.cuMemFree(at);
+      throw thrown;
+    }
     return at;
   }
 
   free(address: bigint): void {
+    this.settle();
     this.#enter();
     this.#check(this.#cuda.cuMemFree(address));
   }
 
-  /** Returns when the data is on the device: the driver may return from a small copy out of pageable memory before it is. */
-  copyIn(to: bigint, from: Uint8Array): void {
+  zero(address: bigint, byteLength: number): void {
     this.#enter();
-    this.#check(this.#cuda.cuMemcpyHtoD(to, from, from.byteLength));
-    this.#check(this.#cuda.cuCtxSynchronize());
+    this.#unsettled = true;
+    this.#check(this.#cuda.cuMemsetD8(address, 0, byteLength));
   }
 
+  /** `from` may be reused at once; the driver may still be on its way from its own copy of it to the device. */
+  copyIn(to: bigint, from: Uint8Array): void {
+    if (from.byteLength === 0) return;
+    this.#enter();
+    this.#unsettled = true;
+    this.#check(this.#cuda.cuMemcpyHtoD(to, from, from.byteLength));
+  }
+
+  /** Returns when the data is there, after all copies before it. */
   copyOut(into: Uint8Array, from: bigint): void {
+    if (into.byteLength === 0) return;
     this.#enter();
     this.#check(this.#cuda.cuMemcpyDtoH(into, from, into.byteLength));
+  }
+
+  /** Runs of bytes from one address to another as one copy. */
+  copyRuns(to: bigint, from: bigint, runs: ByteRuns): void {
+    this.#enter();
+    this.#unsettled = true;
+    this.#check(this.#cuda.cuMemcpy2D(copy2D(to, from, runs)));
+  }
+
+  /** Waits for what was written, copied and zeroed. */
+  settle(): void {
+    if (!this.#unsettled) return;
+    this.#enter();
+    this.#check(this.#cuda.cuStreamSynchronize(NULL_STREAM));
+    this.#unsettled = false;
   }
 
   [Symbol.dispose](): void {
@@ -152,6 +198,26 @@ export class CudaDevice implements Disposable {
       `Allocating ${byteLength} bytes on the CUDA device failed: ${free[0]} of ${total[0]} are free.`,
     );
   }
+}
+
+/** CUDA_MEMCPY2D of cuda.h: sixteen words of 8 bytes, the memory types being ints with 4 bytes of padding behind them. */
+function copy2D(to: bigint, from: bigint, runs: ByteRuns): BigUint64Array {
+  const pitch = (stride: number) => BigInt(Math.max(stride, runs.length));
+  const side = (address: bigint, { offset, stride }: ByteRuns['from']) => [
+    0n, // x
+    0n, // y
+    DEVICE_MEMORY,
+    0n, // host address
+    address + BigInt(offset),
+    0n, // array
+    pitch(stride),
+  ];
+  return BigUint64Array.from([
+    ...side(from, runs.from),
+    ...side(to, runs.to),
+    BigInt(runs.length),
+    BigInt(runs.count),
+  ]);
 }
 
 /** Where device tensors go: the device, and ONNX Runtime's name of its memory. */
@@ -199,6 +265,15 @@ export class CudaMemory implements Memory {
 
   read(byteOffset: number, into: Uint8Array): void {
     this.#device.copyOut(into, this.address + BigInt(byteOffset));
+  }
+
+  copyFrom(source: Memory, runs: ByteRuns): void {
+    if (!(source instanceof CudaMemory) || source.#device !== this.#device) throw elsewhere();
+    this.#device.copyRuns(this.address, source.address, runs);
+  }
+
+  zero(byteOffset: number, byteLength: number): void {
+    this.#device.zero(this.address + BigInt(byteOffset), byteLength);
   }
 
   [Symbol.dispose](): void {

@@ -1,8 +1,8 @@
 import { AppError } from '../../core/errors.js';
 import { checkShape, describe, elementBytes, elementCount, hostArray, onnxCode } from './element-type.js';
-import type { Memory } from './memory.js';
+import type { ByteRunPlaces, Memory } from './memory.js';
 import { created, type OrtApi, type Pointer } from './ort-api.js';
-import type { DeviceTensor, ElementType, HostArrayOf } from './session.js';
+import type { CopyRuns, DeviceTensor, ElementType, HostArrayOf, RunPlaces } from './session.js';
 
 /**
  * A type and a shape over a block of memory. It has no native handle of its own: an OrtValue is made when it is bound, and the binding
@@ -78,6 +78,31 @@ export class OrtTensor<E extends ElementType = ElementType> implements DeviceTen
     this.memory.read(this.#byteOffset, this.#hostBytes(into));
   }
 
+  copyFrom(source: DeviceTensor<E>, runs?: CopyRuns): void {
+    if (!(source instanceof OrtTensor)) throw notOurs();
+    this.assertAlive();
+    source.assertAlive();
+    const { count, length, from, to } = runs ?? this.#whole(source);
+    if (source.type !== this.type || !source.#holds(count, length, from) || !this.#holds(count, length, to)) {
+      throw new AppError(
+        'runtime_failed',
+        `${count} runs of ${length} elements from ${source} do not lie in both tensors, or the types differ: the target is ${this}.`,
+      );
+    }
+    if (count === 0 || length === 0) return;
+    this.memory.copyFrom(source.memory, {
+      count,
+      length: length * elementBytes(this.type),
+      from: source.#bytePlaces(from),
+      to: this.#bytePlaces(to),
+    });
+  }
+
+  fillZero(): void {
+    this.assertAlive();
+    if (this.byteLength > 0) this.memory.zero(this.#byteOffset, this.byteLength);
+  }
+
   /** An OrtValue over this memory, which it does not own. The caller releases it. */
   createValue(api: OrtApi): Pointer<'OrtValue'> {
     this.assertAlive();
@@ -112,6 +137,26 @@ export class OrtTensor<E extends ElementType = ElementType> implements DeviceTen
     if (this.#ownsMemory) this.memory[Symbol.dispose]();
   }
 
+  #whole(source: OrtTensor): CopyRuns {
+    const length = this.byteLength / elementBytes(this.type);
+    if (source.byteLength === this.byteLength) {
+      const places = { offset: 0, stride: length };
+      return { count: 1, length, from: places, to: places };
+    }
+    throw new AppError('runtime_failed', `${source} does not fit ${this}: their byte lengths differ.`);
+  }
+
+  #holds(count: number, length: number, { offset, stride }: RunPlaces): boolean {
+    const end = offset + Math.max(count - 1, 0) * stride + length;
+    const isWhole = [count, length, offset, stride].every((n) => Number.isSafeInteger(n) && n >= 0);
+    return isWhole && (count <= 1 || stride >= length) && end * elementBytes(this.type) <= this.byteLength;
+  }
+
+  #bytePlaces({ offset, stride }: RunPlaces): ByteRunPlaces {
+    const bytes = elementBytes(this.type);
+    return { offset: this.#byteOffset + offset * bytes, stride: stride * bytes };
+  }
+
   #hostBytes(data: HostArrayOf[E]): Uint8Array {
     this.assertAlive();
     if (data.byteLength !== this.byteLength) {
@@ -123,3 +168,6 @@ export class OrtTensor<E extends ElementType = ElementType> implements DeviceTen
     return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   }
 }
+
+const notOurs = (): AppError =>
+  new AppError('runtime_failed', 'The tensor to copy from was not allocated by a Runtime.');

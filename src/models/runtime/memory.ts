@@ -19,7 +19,29 @@ export interface Memory extends Disposable {
   unhold(): void;
   write(byteOffset: number, from: Uint8Array): void;
   read(byteOffset: number, into: Uint8Array): void;
+  /** @throws AppError `runtime_failed` where `source` is on another device */
+  copyFrom(source: Memory, runs: ByteRuns): void;
+  zero(byteOffset: number, byteLength: number): void;
 }
+
+/** `CopyRuns` in bytes. */
+export interface ByteRuns {
+  readonly count: number;
+  readonly length: number;
+  readonly from: ByteRunPlaces;
+  readonly to: ByteRunPlaces;
+}
+
+export interface ByteRunPlaces {
+  readonly offset: number;
+  readonly stride: number;
+}
+
+export const elsewhere = (): AppError =>
+  new AppError(
+    'runtime_failed',
+    'A tensor can be copied from one on the same device only; use read and write.',
+  );
 
 /** The life of a block: alive, disposed while runs hold it, freed. */
 export class Lifetime {
@@ -102,6 +124,20 @@ export class HostMemory implements Memory {
 
   read(byteOffset: number, into: Uint8Array): void {
     into.set(this.#bytes(byteOffset, into.byteLength));
+  }
+
+  copyFrom(source: Memory, { count, length, from, to }: ByteRuns): void {
+    if (source.host === null) throw elsewhere();
+    const there = new Uint8Array(source.host.buffer, source.host.byteOffset);
+    const here = new Uint8Array(this.host.buffer, this.host.byteOffset);
+    for (let run = 0; run < count; run++) {
+      const start = from.offset + run * from.stride;
+      here.set(there.subarray(start, start + length), to.offset + run * to.stride);
+    }
+  }
+
+  zero(byteOffset: number, byteLength: number): void {
+    this.#bytes(byteOffset, byteLength).fill(0);
   }
 
   [Symbol.dispose](): void {

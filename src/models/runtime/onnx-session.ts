@@ -1,9 +1,10 @@
 import { AppError } from '../../core/errors.js';
 import { OrtBinding } from './binding.js';
+import type { CudaDevice } from './cuda-driver.js';
 import { elementTypeOf } from './element-type.js';
 import { Lifetime } from './memory.js';
 import { created, type OrtApi, type Out, type Pointer } from './ort-api.js';
-import type { Binding, BindingOptions, Provider, Session, ValueInfo } from './session.js';
+import type { Binding, BindingOptions, Session, ValueInfo } from './session.js';
 import { owned } from './session-options.js';
 
 export interface Signature {
@@ -15,24 +16,25 @@ export class OrtSession implements Session {
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];
   readonly #api: OrtApi;
-  readonly #provider: Provider;
   readonly #pointer: Pointer<'OrtSession'>;
+  readonly #device: CudaDevice | null;
   readonly #lifetime: Lifetime;
   readonly #bindings = new Set<Binding>();
 
   /**
    * @param pointer   Owned by the session from here on.
+   * @param device    null on the CPU.
    * @param onRelease Called when the native session is gone, which is after the runs that were going on at disposal.
    */
   constructor(
     api: OrtApi,
     pointer: Pointer<'OrtSession'>,
     signature: Signature,
-    provider: Provider,
+    device: CudaDevice | null,
     onRelease: () => void,
   ) {
     this.#api = api;
-    this.#provider = provider;
+    this.#device = device;
     this.#pointer = pointer;
     this.#lifetime = new Lifetime(() => {
       api.ReleaseSession(pointer);
@@ -51,9 +53,9 @@ export class OrtSession implements Session {
         lifetime: this.#lifetime,
         inputs: this.inputs,
         outputs: this.outputs,
-        copiesHostInputsAtBind: this.#provider === 'cuda',
+        device: this.#device,
       },
-      this.#runOptions(options),
+      options,
       () => this.#bindings.delete(binding),
     );
     this.#bindings.add(binding);
@@ -72,14 +74,6 @@ export class OrtSession implements Session {
   [Symbol.dispose](): void {
     for (const binding of this.#bindings) binding[Symbol.dispose]();
     this.#lifetime.dispose();
-  }
-
-  #runOptions({ graphId }: BindingOptions): Pointer<'OrtRunOptions'> | null {
-    if (this.#provider !== 'cuda') return null;
-    const options = created<Pointer<'OrtRunOptions'>>((out) => this.#api.CreateRunOptions(out));
-    // -1: neither capture nor replay (onnxruntime_run_options_config_keys.h, gpu_graph_id).
-    this.#api.AddRunConfigEntry(options, 'gpu_graph_id', String(graphId ?? -1));
-    return options;
   }
 
   #assertAlive(): void {

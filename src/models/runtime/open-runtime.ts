@@ -54,6 +54,7 @@ class OrtRuntime implements Runtime {
   readonly #hostInfo: Pointer<'OrtMemoryInfo'>;
   readonly #cuda: CudaPlace | null;
   readonly #sessions = new Set<Session>();
+  readonly #memories = new Set<Memory>();
   /** Held by each session, which needs the environment, and by each tensor, which needs its memory's description. */
   readonly #lifetime: Lifetime;
 
@@ -95,7 +96,7 @@ class OrtRuntime implements Runtime {
 
   #track(pointer: Pointer<'OrtSession'>, weights: SessionWeights): Session {
     const signature = this.#readSignature(pointer);
-    const session: Session = new OrtSession(this.#api, pointer, signature, this.provider, () => {
+    const session: Session = new OrtSession(this.#api, pointer, signature, this.#cuda?.device ?? null, () => {
       weights[Symbol.dispose]();
       this.#sessions.delete(session);
       this.#lifetime.unhold();
@@ -126,6 +127,8 @@ class OrtRuntime implements Runtime {
 
   [Symbol.dispose](): void {
     for (const session of this.#sessions) session[Symbol.dispose]();
+    // What a caller lost on its way out of an error would otherwise stay on the device for the life of the process.
+    for (const memory of this.#memories) memory[Symbol.dispose]();
     this.#lifetime.dispose();
   }
 
@@ -148,9 +151,15 @@ class OrtRuntime implements Runtime {
     place: (byteLength: number, onFree: () => void) => Memory,
   ): DeviceTensor<E> {
     this.#assertAlive();
-    const tensor = OrtTensor.allocate(type, shape, (bytes) => place(bytes, () => this.#lifetime.unhold()));
-    this.#lifetime.hold();
-    return tensor;
+    return OrtTensor.allocate(type, shape, (bytes) => {
+      const memory = place(bytes, () => {
+        this.#memories.delete(memory);
+        this.#lifetime.unhold();
+      });
+      this.#memories.add(memory);
+      this.#lifetime.hold();
+      return memory;
+    });
   }
 
   #assertAlive(): void {

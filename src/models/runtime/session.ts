@@ -34,6 +34,28 @@ export interface DeviceTensor<E extends ElementType = ElementType> extends Dispo
   write(data: HostArrayOf[E]): void;
   /** Copies out into host memory. */
   read(into: HostArrayOf[E]): void;
+  /**
+   * Copies from a tensor of the same type on the same device, without the host between them: all of it, byte lengths being equal, or runs
+   * of elements. The two ranges must not overlap.
+   */
+  copyFrom(source: DeviceTensor<E>, runs?: CopyRuns): void;
+  fillZero(): void;
+}
+
+/** Equally long runs of elements at equal distances, such as the beginning of each head of a KV cache. */
+export interface CopyRuns {
+  readonly count: number;
+  /** Elements of a run. */
+  readonly length: number;
+  readonly from: RunPlaces;
+  readonly to: RunPlaces;
+}
+
+export interface RunPlaces {
+  /** Element at which the first run starts. */
+  readonly offset: number;
+  /** Elements from one run's start to the next one's. */
+  readonly stride: number;
 }
 
 /**
@@ -81,7 +103,9 @@ export interface Session extends Disposable {
 export interface BindingOptions {
   /**
    * CUDA with `cudaGraphs` only: the first run under this number is captured, later ones are replayed. One number for one set of shapes
-   * and memory; what lies in host tensors is frozen at the capture. At least 0; without it the runs of the binding are not captured.
+   * and memory. What lies in host tensors is frozen at the capture, and a replay writes no host tensor: bind device tensors. The first
+   * run computes up to three times (ONNX Runtime warms its arena up before it captures), so it must give the same when repeated. At
+   * least 0; without it the runs of the binding are not captured.
    */
   readonly graphId?: number;
 }
@@ -94,7 +118,7 @@ export interface Binding extends Disposable {
   run(): void;
   /**
    * The same on a thread of the FFI, so that the caller's event loop goes on. Nothing bound may be written meanwhile; what is disposed
-   * of meanwhile goes when the run ends.
+   * of meanwhile goes when the run ends. Not for bindings with a `graphId`: ONNX Runtime keeps captured graphs by thread.
    */
   runAsync(): Promise<void>;
 }
@@ -103,6 +127,8 @@ export interface CudaOptions {
   readonly deviceId?: number;
   readonly memoryLimitBytes?: number;
   readonly arenaExtend?: 'next_power_of_two' | 'same_as_requested';
+  /** An engine captures its decode steps as CUDA graphs. */
+  readonly graphs?: boolean;
 }
 
 export interface RuntimeOptions {
@@ -116,6 +142,7 @@ export interface RuntimeOptions {
 
 export type LogSeverity = 'verbose' | 'info' | 'warning' | 'error' | 'fatal';
 
+/** Its disposal disposes of its sessions and tensors, so that an error half-way leaves nothing on the device. */
 export interface Runtime extends Disposable {
   readonly provider: Provider;
   /** Why `auto` took this provider, one sentence for the log. */

@@ -34,6 +34,8 @@ test('documented defaults are those of the configuration', () => {
   const defaults: Readonly<Record<string, unknown>> = {
     PORT: config.port,
     HOST: config.host,
+    CUDA_DEVICE: config.models.cuda?.deviceId,
+    CUDA_ARENA: config.models.cuda?.arenaExtend,
     SLOTS: config.models.engine.slots,
     CONTEXT_LENGTH: config.models.engine.contextLength,
     PREFILL_CHUNK: config.models.engine.prefillChunk,

@@ -26,6 +26,9 @@ for (const [name, value] of Object.entries({
   LOG_LEVEL: 'loud',
   DRAIN_SECONDS: '-1',
   CONTEXT_LENGTH: '1.5',
+  CUDA_DEVICE: '-1',
+  CUDA_ARENA: 'kNextPowerOfTwo',
+  CUDA_GRAPHS: 'true',
   INSTRUCTD_API_KEY: 'has space',
 }))
   test(`${name}=${value} is refused by name`, () => {
@@ -35,6 +38,26 @@ for (const [name, value] of Object.entries({
         error.code === 'configuration_invalid' && error.param === name && error.message.startsWith(name),
     );
   });
+
+test('what CUDA models run with is read whole, and no limit is left out', () => {
+  assert.deepEqual(readConfig({}).models.cuda, {
+    deviceId: 0,
+    arenaExtend: 'same_as_requested',
+    graphs: false,
+  });
+  const set = {
+    CUDA_DEVICE: '1',
+    CUDA_MEMORY_LIMIT_BYTES: '8589934592',
+    CUDA_ARENA: 'next_power_of_two',
+    CUDA_GRAPHS: 'on',
+  };
+  assert.deepEqual(readConfig(set).models.cuda, {
+    deviceId: 1,
+    memoryLimitBytes: 2 ** 33,
+    arenaExtend: 'next_power_of_two',
+    graphs: true,
+  });
+});
 
 test('origins and preloaded models are lists', () => {
   const config = readConfig({ CORS_ORIGINS: 'https://a.test, https://b.test', PRELOAD: 'one,two' });
