@@ -8,8 +8,10 @@ export async function verify(
   { json = false }: { readonly json?: boolean },
 ): Promise<void> {
   const { verifyDirectory } = await import('../models/verify-directory.js');
+  const { verifyTraining } = await import('../train/verification/verify-training.js');
   const verdicts: Verdict[] = [];
   for await (const verdict of verifyDirectory(resolve(directory))) verdicts.push(verdict);
+  verdicts.push(...verifyTraining(resolve(directory)));
   if (json) printJson(verdicts);
   else
     printTable(

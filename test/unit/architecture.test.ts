@@ -42,8 +42,8 @@ const folders: Readonly<Record<string, readonly string[]>> = {
     'models/engine',
   ],
   server: ['core', 'models'],
-  // `serve` starts the server in this process; `models import` and `verify` work without one. The rest speaks HTTP.
-  cli: ['core', 'models', 'server'],
+  // `serve` starts the server in this process; `models import` and `verify`, of training too, work without one. The rest speaks HTTP.
+  cli: ['core', 'models', 'server', 'train'],
 };
 
 /** Files that hold interfaces: any folder may import their types, and types only. */
