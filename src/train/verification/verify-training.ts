@@ -7,7 +7,6 @@ import { checked, type Verdict } from '../../models/verdict.js';
 import { rankedPairs } from '../comparisons.js';
 import { floatFeed, indexFeed, int64, languageLossGraph } from '../language-loss.js';
 import { layoutOf } from '../model-weights.js';
-import { AdamW } from '../optim/adamw.js';
 import { ParameterArena } from '../optim/parameter-arena.js';
 import { rewardLossGraph } from '../reward-loss.js';
 import { type Feeds, LossSession } from '../step.js';
@@ -15,11 +14,11 @@ import {
   BOUND,
   checkGradients,
   checkNumber,
-  largestOf,
   passFeeds,
   relativeError,
   TrainingReference,
 } from './training-reference.js';
+import { verifyAdamW } from './verify-adamw.js';
 import { verifyPpo } from './verify-ppo.js';
 
 /** Checks sft/*, rm/* and ppo/* of reference.safetensors, whichever are there; nothing where the directory has no such file. */
@@ -53,55 +52,11 @@ function* verifySft(runtime: Runtime, reference: TrainingReference): Generator<V
   using gradients = new ParameterArena(runtime, layout);
   reference.load(parameters);
   const feeds = sftFeeds(reference);
-  const lossNow = () => session.run(feeds, parameters, gradients).loss![0]!;
-  yield checkNumber('sft loss', lossNow(), reference.figure('sft_loss'));
+  const { loss } = session.run(feeds, parameters, gradients);
+  yield checkNumber('sft loss', loss![0]!, reference.figure('sft_loss'));
   yield* checkGradients(reference, 'sft', gradients);
   if (reference.names('sft/after/').length === 0) return;
-  const figure = (name: string) => reference.figure(name, 'adamw');
-  const [beta1 = 0, beta2 = 0] = reference.list('betas', 'adamw');
-  using optimizer = new AdamW(runtime, layout, {
-    beta1,
-    beta2,
-    epsilon: figure('eps'),
-    epsilonForm: 'torch',
-    weightDecay: figure('weight_decay'),
-    clipNorm: figure('clip_norm'),
-  });
-  const losses = reference.list('adamw_losses');
-  for (let step = 0; step < figure('steps'); step++) {
-    yield checkNumber(`sft loss before AdamW step ${step + 1}`, lossNow(), losses[step] ?? Number.NaN);
-    const { gradientNorm } = optimizer.step(parameters.flat, gradients.flat, figure('lr'));
-    if (step === 0) yield checkNumber('sft gradient norm', gradientNorm, reference.figure('sft_grad_norm'));
-  }
-  yield* checkUpdated(reference, parameters);
-}
-
-/** Adam divides a gradient by its own size, so where that is rounding noise the step is too: only elements with a gradient are compared. */
-function* checkUpdated(reference: TrainingReference, parameters: ParameterArena): Generator<Verdict> {
-  const { entries } = parameters.layout;
-  const firsts = entries.map(({ name }) => reference.numbers(`sft/grad/${name}`));
-  const floor = 1e-3 * Math.max(...firsts.map(largestOf));
-  let compared = 0;
-  let worst = { name: '', error: -1 };
-  for (const [at, { name, offset, length }] of entries.entries()) {
-    const after = reference.numbers(`sft/after/${name}`);
-    const moved = new Float32Array(length);
-    parameters.read(moved, offset);
-    const clear = after.map((_, i) => i).filter((i) => Math.abs(firsts[at]![i]!) > floor);
-    const error = relativeError(
-      clear.map((i) => moved[i]!),
-      clear.map((i) => after[i]!),
-      largestOf(after),
-    );
-    if (!(error <= worst.error)) worst = { name, error };
-    compared += clear.length;
-  }
-  const share = ((100 * compared) / parameters.layout.parameters).toFixed(0);
-  yield checked(
-    `parameters after AdamW, the ${share} % with a gradient, worst ${worst.name}`,
-    worst.error,
-    BOUND,
-  );
+  yield* verifyAdamW(runtime, reference, session, feeds);
 }
 
 /** Row 0 is the best of the prompt's completions, the last the worst. */
