@@ -48,6 +48,7 @@ export function loadOrtLibrary(): OrtLibrary {
 }
 
 function load(path: string): OrtLibrary {
+  preferMlasAttention();
   const handle = koffi.load(path);
   pin(path);
   const base = handle.func('void* OrtGetApiBase()')() as bigint;
@@ -61,6 +62,17 @@ function load(path: string): OrtLibrary {
   }
   const api = koffi.call(getApi, koffi.proto('void* OrtGetApi(uint32_t version)'), API_VERSION) as bigint;
   return { api: readOrtApi(api), version, folder: dirname(path) };
+}
+
+/**
+ * ONNX Runtime 1.30 has two GroupQueryAttentions on the CPU and takes the newer, whose decode step is portable C++ and up to 2.5 times as
+ * slow as the older one's, which calls MLAS (docs/performance.md). What chooses is this variable, read when a session is created.
+ * process.env would not do: a worker thread's is a copy. A value from outside stays, so that either can be measured.
+ */
+function preferMlasAttention(): void {
+  if (process.platform === 'win32') return;
+  const setenv = koffi.load(null).func('int setenv(const char* name, const char* value, int overwrite)');
+  setenv('ORT_GQA_DISABLE_FLASH_ATTENTION', '1', 0);
 }
 
 /**

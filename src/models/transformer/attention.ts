@@ -73,7 +73,7 @@ type Packed = Value<Activations, readonly ['rows', 'time', 'qkv']>;
 type Rows = Value<Activations, readonly ['rows', 'time', string]>;
 type Heads = Value<Activations, readonly ['rows', 'time', string, string]>;
 
-/** Packed queries, keys and values [rows, time, (heads + 2 kvHeads) head] -> [rows, time, heads head]. */
+/** Packed queries (times `queryFactor`, or normed by it), keys and values [rows, time, (heads + 2 kvHeads) head] -> [rows, time, heads head]. */
 export function attend(
   builder: DecoderBuilder,
   layer: number,
@@ -101,13 +101,26 @@ export function attend(
       present: 'positions',
       rotary: rotatesItself ? 'halves' : 'none',
       window: config.attentionWindow[layer] ?? null,
-      scale: isFilled(config) ? 1 / Math.sqrt(config.headDim) : null,
+      scale: attentionScale(builder),
     },
   );
   g.output(presentKeyName(layer), presentKey);
   g.output(presentValueName(layer), presentValue);
   const whole = isFilled(config) ? emptyHeads(builder, attended) : attended;
   return whole as Value<Activations, readonly ['rows', 'time', 'attended']>;
+}
+
+/**
+ * What queries are multiplied by before they reach `attend`: the factor 1 / sqrt(headDim) on the CPU, whose fast kernel for one position
+ * of a row takes no factor of its own (docs/performance.md). It goes into the weights that give the queries.
+ */
+export const queryFactor = ({ config, activations }: DecoderBuilder): number =>
+  activations === 'float32' ? 1 / Math.sqrt(config.headDim) : 1;
+
+/** null: GroupQueryAttention's own, from the length of the heads that it sees. */
+function attentionScale({ config, activations }: DecoderBuilder): number | null {
+  if (activations === 'float32') return 1;
+  return isFilled(config) ? 1 / Math.sqrt(config.headDim) : null;
 }
 
 const isFilled = ({ headDim }: ModelConfig): boolean => cachedHeadDim(headDim) !== headDim;

@@ -4,7 +4,14 @@ import { BLOCK, blocksOf, bytesPerBlock } from '../checkpoint/quantize.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Value } from '../graph/ir.js';
 import { add, cast, gather, linear, matmulNBits } from '../graph/ops.js';
-import type { MatrixSource, WeightForm, WeightSource, WeightSpec, WeightType } from './decoder.js';
+import type {
+  LeadingFactor,
+  MatrixSource,
+  WeightForm,
+  WeightSource,
+  WeightSpec,
+  WeightType,
+} from './decoder.js';
 import type { ModelConfig } from './model-config.js';
 
 /** Type of activations, norms, biases and the KV cache. */
@@ -60,8 +67,22 @@ export class DecoderBuilder {
     axis: K,
     ...tensors: readonly [string, number][]
   ): Value<Activations, readonly [K]> {
+    return this.scaledVector(name, axis, null, ...tensors);
+  }
+
+  /** The same with its first elements multiplied by a factor. */
+  scaledVector<K extends string>(
+    name: string,
+    axis: K,
+    scaled: LeadingFactor | null,
+    ...tensors: readonly [string, number][]
+  ): Value<Activations, readonly [K]> {
     const parts = tensors.map(([tensor, size]) => ({ tensor, size }));
-    return this.parameter(name, this.activations, [axis], { kind: 'vector', parts });
+    return this.parameter(name, this.activations, [axis], {
+      kind: 'vector',
+      parts,
+      ...(scaled !== null && { scaled }),
+    });
   }
 
   /** x times the matrix, plus a bias: one node where the weights are quantised. */

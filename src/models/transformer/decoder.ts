@@ -85,6 +85,12 @@ export interface TensorPart {
   readonly size: number;
 }
 
+/** The first `size` outputs (rows of a matrix, elements of a vector) are multiplied by `factor` as they are read. */
+export interface LeadingFactor {
+  readonly size: number;
+  readonly factor: number;
+}
+
 /**
  * A matrix is [out, in], as Hugging Face's Linear keeps it; `parts` are stacked along `out` (query, key, value; gate, up).
  * A `transposed` matrix has one part, which is [in, out] in the checkpoint (GPT-2's Conv1D).
@@ -94,11 +100,12 @@ export interface MatrixSource {
   readonly outputs: number;
   readonly inputs: number;
   readonly transposed: boolean;
+  readonly scaled?: LeadingFactor;
 }
 
 export type WeightSource =
   /** Vectors laid end to end. */
-  | { readonly kind: 'vector'; readonly parts: readonly TensorPart[] }
+  | { readonly kind: 'vector'; readonly parts: readonly TensorPart[]; readonly scaled?: LeadingFactor }
   | { readonly kind: 'matrix'; readonly matrix: MatrixSource }
   /** MatMulNBits' B of that matrix: [out, in / 32, bytes a block]. */
   | { readonly kind: 'blocks'; readonly bits: 8 | 4; readonly matrix: MatrixSource }

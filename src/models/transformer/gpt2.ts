@@ -1,8 +1,9 @@
 /** GPT-2: learned positions, layer norms, one MLP; its Conv1D weights are [in, out]. Hugging Face's weight names. */
 import type { Value } from '../graph/ir.js';
 import { add, fastGelu, gelu, layerNorm, quickGelu, skipLayerNorm } from '../graph/ops.js';
-import { type AttentionInputs, attend } from './attention.js';
+import { type AttentionInputs, attend, queryFactor } from './attention.js';
 import { type DecoderBuilder, embed, type Stream } from './blocks.js';
+import type { LeadingFactor } from './decoder.js';
 import type { Activation } from './model-config.js';
 import { type Tokens, tokenPositions } from './positions.js';
 
@@ -68,6 +69,7 @@ function conv1d<K extends string, N extends string>(
   x: Value<'float32' | 'float16', readonly ['rows', 'time', K]>,
   place: { readonly name: string; readonly tensor: string },
   axes: { readonly outputs: N; readonly inputs: K },
+  scaled: LeadingFactor | null = null,
 ): Value<'float32' | 'float16', readonly ['rows', 'time', N]> {
   const extent = (axis: string) => builder.g.extent(axis) ?? 0;
   const outputs = extent(axes.outputs);
@@ -76,8 +78,12 @@ function conv1d<K extends string, N extends string>(
     outputs,
     inputs: extent(axes.inputs),
     transposed: true,
+    ...(scaled !== null && { scaled }),
   };
-  const bias = builder.vector(`${place.name}.bias`, axes.outputs, [`${place.tensor}.bias`, outputs]);
+  const bias = builder.scaledVector(`${place.name}.bias`, axes.outputs, scaled, [
+    `${place.tensor}.bias`,
+    outputs,
+  ]);
   return builder.product(x, place.name, axes, matrix, { bias });
 }
 
@@ -92,7 +98,9 @@ function attention(
     name: `layers.${layer}.attention.${name}`,
     tensor: `${prefix}h.${layer}.attn.${tensor}`,
   });
-  const packed = conv1d(builder, x, at('qkv', 'c_attn'), { outputs: 'qkv', inputs: 'hidden' });
+  const axes = { outputs: 'qkv', inputs: 'hidden' } as const;
+  const scaled = { size: builder.config.hidden, factor: queryFactor(builder) };
+  const packed = conv1d(builder, x, at('qkv', 'c_attn'), axes, scaled);
   const attended = attend(builder, layer, packed, { ...inputs, rotary: null }, null);
   return conv1d(builder, attended, at('output', 'c_proj'), { outputs: 'hidden', inputs: 'attended' });
 }

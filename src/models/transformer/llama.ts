@@ -2,7 +2,7 @@
 
 import type { Value } from '../graph/ir.js';
 import { fastGelu, gelu, mul, quickGelu, rmsNorm, skipRmsNorm, split } from '../graph/ops.js';
-import { type AttentionInputs, attend, type HeadNorms, rotaryInputs } from './attention.js';
+import { type AttentionInputs, attend, type HeadNorms, queryFactor, rotaryInputs } from './attention.js';
 import { type DecoderBuilder, embed, type Stream } from './blocks.js';
 import type { Activation } from './model-config.js';
 import type { Tokens } from './positions.js';
@@ -66,44 +66,65 @@ function attention(
   x: Stream,
   inputs: AttentionInputs,
 ): Stream {
-  const { hidden, heads, keyValueHeads, headDim, biases, queryKeyNorm } = builder.config;
+  const { hidden, heads, headDim, biases } = builder.config;
   const tensor = (part: string) => `${prefix}layers.${layer}.self_attn.${part}`;
   const name = `layers.${layer}.attention`;
-  const sizes = { q: heads * headDim, k: keyValueHeads * headDim, v: keyValueHeads * headDim };
-  const parts = (['q', 'k', 'v'] as const).map((part) => ({
-    tensor: tensor(`${part}_proj.weight`),
-    size: sizes[part],
-  }));
-  const biasOf = (part: 'q' | 'k' | 'v'): [string, number] => [tensor(`${part}_proj.bias`), sizes[part]];
-  const packed = builder.product(
-    x,
-    `${name}.qkv`,
-    { outputs: 'qkv', inputs: 'hidden' },
-    { parts, outputs: sizes.q + sizes.k + sizes.v, inputs: hidden, transposed: false },
-    biases.queryKeyValue
-      ? { bias: builder.vector(`${name}.qkv.bias`, 'qkv', biasOf('q'), biasOf('k'), biasOf('v')) }
-      : {},
-  );
-  const norms: HeadNorms | null = queryKeyNorm
-    ? {
-        query: builder.vector(`${name}.query_norm`, 'head', [tensor('q_norm.weight'), headDim]),
-        key: builder.vector(`${name}.key_norm`, 'head', [tensor('k_norm.weight'), headDim]),
-      }
-    : null;
+  const packed = queryKeyValue(builder, name, tensor, x);
   return builder.product(
-    attend(builder, layer, packed, inputs, norms),
+    attend(builder, layer, packed, inputs, headNorms(builder, name, tensor)),
     `${name}.output`,
     { outputs: 'hidden', inputs: 'attended' },
     {
       parts: [{ tensor: tensor('o_proj.weight'), size: hidden }],
       outputs: hidden,
-      inputs: sizes.q,
+      inputs: heads * headDim,
       transposed: false,
     },
     biases.attentionOutput
       ? { bias: builder.vector(`${name}.output.bias`, 'hidden', [tensor('o_proj.bias'), hidden]) }
       : {},
   );
+}
+
+/** One product; its queries come out multiplied by `queryFactor`, unless a norm follows, which would take the factor out again. */
+function queryKeyValue(builder: DecoderBuilder, name: string, tensor: (part: string) => string, x: Stream) {
+  const { hidden, heads, keyValueHeads, headDim, biases, queryKeyNorm } = builder.config;
+  const parts = [
+    ['q_proj', heads * headDim],
+    ['k_proj', keyValueHeads * headDim],
+    ['v_proj', keyValueHeads * headDim],
+  ] as const;
+  const scaled = { size: heads * headDim, factor: queryKeyNorm ? 1 : queryFactor(builder) };
+  const biasNames = parts.map(([part, size]) => [tensor(`${part}.bias`), size] as [string, number]);
+  return builder.product(
+    x,
+    `${name}.qkv`,
+    { outputs: 'qkv', inputs: 'hidden' },
+    {
+      parts: parts.map(([part, size]) => ({ tensor: tensor(`${part}.weight`), size })),
+      outputs: (heads + 2 * keyValueHeads) * headDim,
+      inputs: hidden,
+      transposed: false,
+      scaled,
+    },
+    biases.queryKeyValue
+      ? { bias: builder.scaledVector(`${name}.qkv.bias`, 'qkv', scaled, ...biasNames) }
+      : {},
+  );
+}
+
+function headNorms(
+  builder: DecoderBuilder,
+  name: string,
+  tensor: (part: string) => string,
+): HeadNorms | null {
+  const { headDim, queryKeyNorm } = builder.config;
+  if (!queryKeyNorm) return null;
+  const scaled = { size: headDim, factor: queryFactor(builder) };
+  return {
+    query: builder.scaledVector(`${name}.query_norm`, 'head', scaled, [tensor('q_norm.weight'), headDim]),
+    key: builder.vector(`${name}.key_norm`, 'head', [tensor('k_norm.weight'), headDim]),
+  };
 }
 
 /** Gate and up come out of one product: fewer nodes, and one pass over the activations. */

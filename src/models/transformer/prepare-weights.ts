@@ -12,7 +12,7 @@ import { float32ToFloat16 } from '../checkpoint/float-formats.js';
 import { quantizeRows } from '../checkpoint/quantize.js';
 import { elementCount, SafetensorsFile, type StoredType } from '../checkpoint/safetensors.js';
 import { SafetensorsWriter } from '../checkpoint/safetensors-writer.js';
-import type { MatrixSource, TensorPart, WeightSpec, WeightType } from './decoder.js';
+import type { LeadingFactor, MatrixSource, TensorPart, WeightSpec, WeightType } from './decoder.js';
 
 const storedTypes: Readonly<Record<WeightType, StoredType>> = { float32: 'F32', float16: 'F16', uint8: 'U8' };
 
@@ -84,7 +84,9 @@ function writeWeight(
   const { source } = spec;
   if (source.kind === 'computed') writeFloats(writer, spec, source.values, 0);
   else if (source.kind === 'vector') {
-    writeFloats(writer, spec, readVector(checkpoint, source.parts), 0);
+    const values = readVector(checkpoint, source.parts);
+    scaleLeading(values, 1, 0, source.scaled);
+    writeFloats(writer, spec, values, 0);
   } else if (source.kind === 'matrix') {
     for (const { firstRow, values } of readRows(checkpoint, source.matrix)) {
       writeFloats(writer, spec, values, firstRow * source.matrix.inputs);
@@ -152,8 +154,23 @@ function readVector(checkpoint: Checkpoint, parts: readonly TensorPart[]): Float
 }
 
 function* readRows(checkpoint: Checkpoint, matrix: MatrixSource): Generator<RowPiece> {
-  if (matrix.transposed) yield readTransposed(checkpoint, matrix);
-  else yield* readStacked(checkpoint, matrix);
+  const pieces = matrix.transposed ? [readTransposed(checkpoint, matrix)] : readStacked(checkpoint, matrix);
+  for (const piece of pieces) {
+    scaleLeading(piece.values, matrix.inputs, piece.firstRow, matrix.scaled);
+    yield piece;
+  }
+}
+
+/** @param firstRow Where these rows of `width` values stand among all outputs. */
+function scaleLeading(
+  values: Float32Array,
+  width: number,
+  firstRow: number,
+  scaled: LeadingFactor | undefined,
+): void {
+  if (scaled === undefined) return;
+  const end = Math.min(values.length, (scaled.size - firstRow) * width);
+  for (let i = 0; i < end; i++) values[i] = (values[i] as number) * scaled.factor;
 }
 
 function* readStacked(checkpoint: Checkpoint, { parts, inputs }: MatrixSource): Generator<RowPiece> {

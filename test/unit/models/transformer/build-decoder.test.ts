@@ -33,6 +33,26 @@ for (const [name, json] of Object.entries(configs)) {
   });
 }
 
+for (const [name, carrier] of [
+  ['llama', 'layers.0.attention.qkv'],
+  ['qwen3', 'layers.0.attention.query_norm'],
+  ['gpt2', 'layers.0.attention.qkv'],
+] as const) {
+  test(`${name}: 1/sqrt(head) is in the weights of ${carrier} on the CPU, and in attention on CUDA`, () => {
+    const scaled = (form: 'int8' | 'float16') =>
+      buildDecoder(parseModelConfig(configs[name]), noNames, { form, maxPositions: 64 })
+        .weights.filter(({ source }) => {
+          const factor =
+            'matrix' in source ? source.matrix.scaled : source.kind === 'vector' ? source.scaled : undefined;
+          return factor !== undefined && factor.factor !== 1;
+        })
+        .map((weight) => weight.name);
+    assert.ok(scaled('int8').some((weight) => weight.startsWith(carrier)));
+    assert.ok(scaled('int8').every((weight) => /attention\.(qkv|query_norm)/.test(weight)));
+    assert.deepEqual(scaled('float16'), []);
+  });
+}
+
 test('an int8 llama layer is ten nodes', () => {
   const config = parseModelConfig({ ...shared, model_type: 'llama' });
   const nodes = (layers: number) =>
