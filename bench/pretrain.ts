@@ -1,6 +1,6 @@
 /**
  * Makes the bundled base model: its tokenizer and a language model on the web of src/world, by the trainer that SFT uses.
- *   npm run pretrain -- [--output models/world-base] [--tokens 6000000] [--seed 1] [--work DIR]
+ *   npm run pretrain -- [--output models/world-base] [--tokens 2400000] [--seed 1] [--work DIR]
  * Bit for bit the same on one machine. Stopped by SIGINT or killed, it goes on from its last checkpoint in the work directory.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -29,7 +29,7 @@ const BATCH_OF_DOCUMENTS = 2_000;
 const { values } = parseArgs({
   options: {
     output: { type: 'string', default: 'models/world-base' },
-    tokens: { type: 'string', default: '6000000' },
+    tokens: { type: 'string', default: '2400000' },
     seed: { type: 'string', default: '1' },
     work: { type: 'string', default: join(tmpdir(), 'instructd-pretrain') },
   },
@@ -78,9 +78,9 @@ async function corpusRows(directory: string, fromSeed: number, tokens: number): 
 
 const options: SftOptions = {
   epochs: 1,
-  batchSize: 8,
-  microBatchTokens: 8 * ROW,
-  learningRate: 3e-3,
+  batchSize: 4,
+  microBatchTokens: 4 * ROW,
+  learningRate: 2.5e-3,
   schedule: { type: 'cosine', warmUpSteps: 50, finalFraction: 0.02 },
   optimizer: { ...instructGptAdam, weightDecay: 0.1 },
   averageDecay: null,
