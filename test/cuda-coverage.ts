@@ -6,7 +6,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { AnyNode, ElementType, Graph, OpKind } from '../src/models/graph/ir.js';
+import type { AnyNode, ElementType, Graph, OpKind, Value } from '../src/models/graph/ir.js';
 import { lower } from '../src/models/graph/lowering.js';
 import { OPSET } from '../src/models/graph/onnx.js';
 
@@ -86,4 +86,51 @@ export function missingCudaKernels(graph: Graph): readonly MissingKernel[] {
     missing.set(key, entry);
   }
   return [...missing.values()];
+}
+
+/** Operands that CUDA's kernels read on the host (InputMemoryType of their registrations), where an operand can be computed at all. */
+const hostOperands: { readonly [K in OpKind]?: readonly number[] } = {
+  Reshape: [1],
+  Expand: [1],
+  Slice: [1, 2],
+  Range: [0, 1, 2],
+  ConstantOfShape: [0],
+  GroupQueryAttention: [6],
+};
+
+/**
+ * Nodes for which ONNX Runtime puts a copy between host and device into a graph on CUDA, with the operand. Shape gives a host tensor, and
+ * what is computed of host tensors alone stays on the host (GetCpuPreferredNodes), so that extents flow to Reshape and Range for free. But
+ * a kernel that wants such a value on the device costs a copy and a wait a run, and keeps the graph from being captured.
+ */
+export function hostCopies(graph: Graph): readonly string[] {
+  const onHost = new Set<Value>();
+  // Constants are placed where they are read; an input is fed to where its readers want it, which is one place.
+  const inputs = new Set<Value>(graph.inputs);
+  const anywhere = new Set<Value>([...inputs, ...graph.constants.map(({ value }) => value)]);
+  const fed = { host: new Set<Value>(), device: new Set<Value>() };
+  const copies: string[] = [];
+  for (const node of graph.nodes) {
+    const wanted = hostOperands[node.kind] ?? [];
+    const operands = node.inputs.flatMap((value, at) => (value === null ? [] : [{ value, at }]));
+    const isHostNode =
+      operands.some(({ value }) => onHost.has(value)) &&
+      operands.every(
+        ({ value, at }) =>
+          !(onHost.has(value) && wanted.includes(at)) &&
+          (onHost.has(value) || anywhere.has(value)) &&
+          !/float16/.test(value.type),
+      );
+    for (const { value, at } of operands)
+      if (inputs.has(value)) fed[isHostNode || wanted.includes(at) ? 'host' : 'device'].add(value);
+    if (isHostNode || node.kind === 'Shape') {
+      for (const output of node.outputs) onHost.add(output);
+      continue;
+    }
+    for (const { value, at } of operands)
+      if (!anywhere.has(value) && onHost.has(value) !== wanted.includes(at))
+        copies.push(`${node.name} reads ${value.name}`);
+  }
+  for (const value of fed.host) if (fed.device.has(value)) copies.push(`${value.name} is read on both`);
+  return copies;
 }

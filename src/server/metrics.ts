@@ -86,9 +86,6 @@ export class Metrics {
       ),
       registers,
     });
-    // A scrape before the first request finds every name at 0, so that rates and alerts need no special case.
-    for (const histogram of [this.#timeToFirstToken, this.#interTokenLatency, this.#requestDuration])
-      histogram.zero({});
     this.#registerEngineMetrics(pool);
   }
 
@@ -135,11 +132,7 @@ export class Metrics {
         registers: [this.registry],
         async collect() {
           this.reset();
-          const engines = (await loaded()).flatMap(({ id, stats }) =>
-            stats === null ? [] : [{ id, stats }],
-          );
-          if (engines.length === 0) this.inc({}, 0);
-          for (const { id, stats } of engines) this.inc({ model: id }, of(stats));
+          for (const { id, stats } of await loaded()) if (stats !== null) this.inc({ model: id }, of(stats));
         },
       });
   }

@@ -1,6 +1,7 @@
 /** Causal attention of one layer over its cache, with what must be done to queries and keys before it. */
 import type { Axes, Value } from '../graph/ir.js';
 import {
+  cast,
   groupQueryAttention,
   linear,
   matmul,
@@ -47,12 +48,14 @@ export function rotaryInputs(
 ): RotaryInputs {
   const { headDim } = builder.config;
   const { cos, sin } = rotaryTables(positions.rotary, headDim, positions.count);
+  const rotatesItself = headDim % ROTATED_HEAD_MULTIPLE === 0;
+  const type = rotatesItself ? builder.attention.type : builder.activations;
   const table = (name: string, values: Float32Array) =>
-    builder.parameter(name, builder.activations, ['table', 'pair'], { kind: 'computed', values });
+    builder.parameter(name, type, ['table', 'pair'], { kind: 'computed', values });
   return {
     cosine: table('rotary.cosine', cos),
     sine: table('rotary.sine', sin),
-    positions: headDim % ROTATED_HEAD_MULTIPLE === 0 ? null : tokenPositions(tokens, positions.lastPosition),
+    positions: rotatesItself ? null : tokenPositions(tokens, positions.lastPosition),
   };
 }
 
@@ -71,6 +74,12 @@ export const cachedHeadDim = (headDim: number): number =>
 
 type Packed = Value<Activations, readonly ['rows', 'time', 'qkv']>;
 type Rows = Value<Activations, readonly ['rows', 'time', string]>;
+/** Without key and value, queries, keys and values are packed. */
+interface Operands {
+  readonly query: Rows;
+  readonly key?: Rows;
+  readonly value?: Rows;
+}
 type Heads = Value<Activations, readonly ['rows', 'time', string, string]>;
 
 /** Packed queries (times `queryFactor`, or normed by it), keys and values [rows, time, (heads + 2 kvHeads) head] -> [rows, time, heads head]. */
@@ -81,15 +90,16 @@ export function attend(
   inputs: AttentionInputs,
   norms: HeadNorms | null,
 ): Value<Activations, readonly ['rows', 'time', 'attended']> {
-  const { g, config, activations } = builder;
+  const { g, config } = builder;
+  const { type } = builder.attention;
   const { rotary } = inputs;
   const cacheAxes = ['rows', 'kv_heads', 'positions', 'cached_head'] as const;
   const rotatesItself = rotary !== null && rotary.positions === null;
   const { attended, presentKey, presentValue } = groupQueryAttention(
     {
-      ...operands(builder, packed, rotary, norms),
-      pastKey: g.input(pastKeyName(layer), activations, cacheAxes),
-      pastValue: g.input(pastValueName(layer), activations, cacheAxes),
+      ...inType(operands(builder, packed, rotary, norms), type),
+      pastKey: g.input(pastKeyName(layer), type, cacheAxes),
+      pastValue: g.input(pastValueName(layer), type, cacheAxes),
       lastPosition: inputs.lastPosition,
       totalLength: inputs.totalLength,
       ...(rotatesItself && { cosine: rotary.cosine, sine: rotary.sine }),
@@ -106,20 +116,26 @@ export function attend(
   );
   g.output(presentKeyName(layer), presentKey);
   g.output(presentValueName(layer), presentValue);
-  const whole = isFilled(config) ? emptyHeads(builder, attended) : attended;
+  const back = castTo(attended as Rows, builder.activations);
+  const whole = isFilled(config) ? emptyHeads(builder, back) : back;
   return whole as Value<Activations, readonly ['rows', 'time', 'attended']>;
 }
 
-/**
- * What queries are multiplied by before they reach `attend`: the factor 1 / sqrt(headDim) on the CPU, whose fast kernel for one position
- * of a row takes no factor of its own (docs/performance.md). It goes into the weights that give the queries.
- */
-export const queryFactor = ({ config, activations }: DecoderBuilder): number =>
-  activations === 'float32' ? 1 / Math.sqrt(config.headDim) : 1;
+const castTo = (x: Rows, type: Activations): Rows => (x.type === type ? x : (cast(x, type) as Rows));
+
+const inType = ({ query, key, value }: Operands, type: Activations): Operands => ({
+  query: castTo(query, type),
+  ...(key && { key: castTo(key, type) }),
+  ...(value && { value: castTo(value, type) }),
+});
+
+/** What queries are multiplied by before they reach `attend`, by the weights that give them. */
+export const queryFactor = ({ config, attention }: DecoderBuilder): number =>
+  attention.scale === 'weights' ? 1 / Math.sqrt(config.headDim) : 1;
 
 /** null: GroupQueryAttention's own, from the length of the heads that it sees. */
-function attentionScale({ config, activations }: DecoderBuilder): number | null {
-  if (activations === 'float32') return 1;
+function attentionScale({ config, attention }: DecoderBuilder): number | null {
+  if (attention.scale === 'weights') return 1;
   return isFilled(config) ? 1 / Math.sqrt(config.headDim) : null;
 }
 
@@ -131,7 +147,7 @@ function operands(
   packed: Packed,
   rotary: RotaryInputs | null,
   norms: HeadNorms | null,
-): { query: Rows; key?: Rows; value?: Rows } {
+): Operands {
   const { config } = builder;
   const positions = rotary?.positions ?? null;
   if (norms === null && positions === null && !isFilled(config)) return { query: packed };

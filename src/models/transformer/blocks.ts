@@ -18,6 +18,20 @@ import type { ModelConfig } from './model-config.js';
 export type Activations = 'float32' | 'float16';
 export const activationsOf = (form: WeightForm): Activations => (form === 'float16' ? 'float16' : 'float32');
 
+/** How attention runs. */
+export interface AttentionForm {
+  /** Of its operands and the KV cache. CUDA's GroupQueryAttention has no float32. */
+  readonly type: Activations;
+  /** Where queries are multiplied by 1 / sqrt(headDim). Weights that somebody else uses too must stay as they are: `attention`. */
+  readonly scale: 'weights' | 'attention';
+}
+
+/** The CPU's fast kernel for one position of a row takes no factor of its own (docs/performance.md). */
+const attentionOf = {
+  float32: { type: 'float32', scale: 'weights' },
+  float16: { type: 'float16', scale: 'attention' },
+} as const satisfies Record<Activations, AttentionForm>;
+
 /** Bits of the layers' products and of the language head; null: not quantised. The head at 4 bits would cost more than it saves. */
 const bitsOf = {
   float32: { layer: null, head: null },
@@ -35,13 +49,15 @@ export class DecoderBuilder {
   readonly config: ModelConfig;
   readonly form: WeightForm;
   readonly activations: Activations;
+  readonly attention: AttentionForm;
   readonly #weights = new Map<string, WeightSpec>();
 
-  constructor(g: GraphBuilder, config: ModelConfig, form: WeightForm) {
+  constructor(g: GraphBuilder, config: ModelConfig, form: WeightForm, attention?: AttentionForm) {
     this.g = g;
     this.config = config;
     this.form = form;
     this.activations = activationsOf(form);
+    this.attention = attention ?? attentionOf[this.activations];
   }
 
   get weights(): WeightSpec[] {

@@ -3,7 +3,7 @@ import { AppError } from '../../core/errors.js';
 import { GraphBuilder } from '../graph/builder.js';
 import type { Graph } from '../graph/ir.js';
 import { cachedHeadDim } from './attention.js';
-import { activationsOf, DecoderBuilder, type Stream } from './blocks.js';
+import { type AttentionForm, DecoderBuilder, type Stream } from './blocks.js';
 import { type DecoderGraph, decoderInputs, decoderOutputs, type WeightForm } from './decoder.js';
 import { gpt2Trunk } from './gpt2.js';
 import { languageHead, pickPositions, rewardHead } from './heads.js';
@@ -14,6 +14,8 @@ export interface DecoderOptions {
   readonly form: WeightForm;
   /** Positions that a slot may hold, at most the config's contextLength. */
   readonly maxPositions: number;
+  /** What suits the form, where it is left out. */
+  readonly attention?: AttentionForm;
 }
 
 /** Names of the checkpoint's tensors: what its author left out or put before them is found there. */
@@ -36,7 +38,7 @@ export function buildDecoder(
   tensors: TensorNames,
   options: DecoderOptions,
 ): DecoderGraph {
-  const { form, maxPositions } = options;
+  const { form, maxPositions, attention } = options;
   if (maxPositions > config.contextLength) {
     throw new AppError(
       'invalid_value',
@@ -44,7 +46,8 @@ export function buildDecoder(
       { param: 'context_length' },
     );
   }
-  const builder = new DecoderBuilder(new GraphBuilder('decoder', axesOf(config, maxPositions)), config, form);
+  const g = new GraphBuilder('decoder', axesOf(config, maxPositions));
+  const builder = new DecoderBuilder(g, config, form, attention);
   const graph = buildGraph(builder, tensors, maxPositions);
   return {
     graph,
@@ -57,7 +60,7 @@ export function buildDecoder(
       layers: config.layers,
       heads: config.keyValueHeads,
       headDim: cachedHeadDim(config.headDim),
-      type: activationsOf(form),
+      type: builder.attention.type,
     },
     maxPositions,
     weights: builder.weights,

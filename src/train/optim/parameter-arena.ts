@@ -87,15 +87,11 @@ export class ParameterArena implements Disposable {
   }
 
   copyFrom(other: ParameterArena): void {
-    for (const { first, length } of this.pieces()) {
-      const piece = new Float32Array(length);
-      other.read(piece, first);
-      this.write(piece, first);
-    }
+    this.flat.copyFrom(other.flat);
   }
 
   fillZero(): void {
-    for (const { first, length } of this.pieces()) this.write(new Float32Array(length), first);
+    this.flat.fillZero();
   }
 
   /** The flat buffer in ranges that a host can hold beside it. */

@@ -1,9 +1,15 @@
 import { slotIndex } from '../../core/units.js';
+import { float32ToFloat16 } from '../../models/checkpoint/float-formats.js';
 import { KvCache } from '../../models/engine/kv-cache.js';
 import { encodeModel } from '../../models/graph/onnx.js';
-import type { Binding, DeviceTensor, Runtime, Session } from '../../models/runtime/session.js';
+import type { Binding, DeviceTensor, Provider, Runtime, Session } from '../../models/runtime/session.js';
 import { buildDecoder } from '../../models/transformer/build-decoder.js';
-import { decoderInputs, decoderOutputs } from '../../models/transformer/decoder.js';
+import {
+  decoderInputs,
+  decoderOutputs,
+  type KvLayout,
+  type WeightType,
+} from '../../models/transformer/decoder.js';
 import type { ModelConfig } from '../../models/transformer/model-config.js';
 import type { ParameterArena } from '../optim/parameter-arena.js';
 import { DecoderWeights } from './decoder-weights.js';
@@ -13,6 +19,20 @@ export interface RolloutDecoderOptions {
   readonly rows: number;
   /** Positions of a sequence, prompt and response. */
   readonly length: number;
+  /** What attention and the cache are in; by default float32 where the provider has a kernel for it. */
+  readonly attention?: KvLayout['type'];
+}
+
+/** CUDA's attention has no float32: operands are cast on the way in, the result on the way out. */
+const attentionTypes = { cpu: 'float32', cuda: 'float16' } as const satisfies Record<
+  Provider,
+  KvLayout['type']
+>;
+
+function encodeFloats(values: Float32Array, type: WeightType): Uint8Array {
+  const encoded = type === 'float16' ? new Uint16Array(values.length) : values;
+  if (encoded instanceof Uint16Array) float32ToFloat16(values, encoded);
+  return new Uint8Array(encoded.buffer, encoded.byteOffset, encoded.byteLength);
 }
 
 /**
@@ -38,13 +58,17 @@ export class RolloutDecoder implements Disposable {
     runtime: Runtime,
     config: ModelConfig,
     arena: ParameterArena,
-    { rows, length }: RolloutDecoderOptions,
+    { rows, length, attention }: RolloutDecoderOptions,
   ) {
     const names = new Set(arena.layout.entries.map(({ name }) => name));
-    const decoder = buildDecoder(config, names, { form: 'float32', maxPositions: length });
+    const decoder = buildDecoder(config, names, {
+      form: 'float32',
+      maxPositions: length,
+      attention: { type: attention ?? attentionTypes[runtime.provider], scale: 'attention' },
+    });
     const computed = new Map(
-      decoder.weights.flatMap(({ name, source }) =>
-        source.kind === 'computed' ? [[name, source.values] as const] : [],
+      decoder.weights.flatMap(({ name, type, source }) =>
+        source.kind === 'computed' ? [[name, encodeFloats(source.values, type)] as const] : [],
       ),
     );
     this.rows = rows;
@@ -53,10 +77,8 @@ export class RolloutDecoder implements Disposable {
     this.#session = runtime.openSession(
       encodeModel(decoder.graph, {
         parameters: ({ name }) => {
-          const values = computed.get(name);
-          return values === undefined
-            ? { kind: 'input' }
-            : { kind: 'inline', data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+          const data = computed.get(name);
+          return data === undefined ? { kind: 'input' } : { kind: 'inline', data };
         },
       }),
     );

@@ -8,7 +8,7 @@ import { layoutOf, loadWeights } from '../../../../src/train/model-weights.js';
 import { ParameterArena } from '../../../../src/train/optim/parameter-arena.js';
 import { ReferencePolicy } from '../../../../src/train/ppo/reference-policy.js';
 import { type RolloutOptions, rollOut } from '../../../../src/train/ppo/rollout.js';
-import { RolloutDecoder } from '../../../../src/train/ppo/rollout-decoder.js';
+import { RolloutDecoder, type RolloutDecoderOptions } from '../../../../src/train/ppo/rollout-decoder.js';
 import { sharedPath, skipWithoutShared } from '../../../shared.js';
 
 const runtime = openRuntime({ provider: 'cpu', threads: 2 });
@@ -35,8 +35,8 @@ class Fixture implements Disposable {
     loadWeights(this.directory, this.arena);
   }
 
-  decoder(rows: number): RolloutDecoder {
-    return new RolloutDecoder(runtime, this.config, this.arena, { rows, length: LENGTH });
+  decoder(rows: number, options: Pick<RolloutDecoderOptions, 'attention'> = {}): RolloutDecoder {
+    return new RolloutDecoder(runtime, this.config, this.arena, { rows, length: LENGTH, ...options });
   }
 
   [Symbol.dispose](): void {
@@ -66,6 +66,21 @@ for (const architecture of ['llama', 'mistral', 'qwen2', 'qwen3', 'gpt2']) {
     }
     assert.ok(gap < 1e-4, `largest difference ${gap}`);
     assert.ok(gap > 0, 'two graphs agree to the last bit: is one of them run at all?');
+  });
+}
+
+for (const architecture of ['llama', 'mistral', 'qwen2', 'qwen3', 'gpt2']) {
+  test(`${architecture}: attention in float16, as CUDA has it, moves logits by less than 1 % of the largest`, {
+    skip: skipWithoutShared,
+  }, () => {
+    using fixture = new Fixture(architecture);
+    using exact = fixture.decoder(prompts.length);
+    using half = fixture.decoder(prompts.length, { attention: 'float16' });
+    const expected = [...exact.prefill(prompts)];
+    const actual = [...half.prefill(prompts)];
+    const scale = Math.max(...expected.map(Math.abs));
+    const error = Math.max(...actual.map((value, at) => Math.abs(value - expected[at]!)));
+    assert.ok(error > 0 && error < 0.01 * scale, `${error} of ${scale}`);
   });
 }
 

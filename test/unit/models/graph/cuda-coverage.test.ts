@@ -4,12 +4,16 @@ import { GraphBuilder } from '../../../../src/models/graph/builder.js';
 import {
   add,
   cast,
+  extentValue,
   groupQueryAttention,
   matmul,
+  neg,
   range,
+  reduceMax,
   reduceSum,
+  squeeze,
 } from '../../../../src/models/graph/ops.js';
-import { coversVersion, missingCudaKernels } from '../../../cuda-coverage.js';
+import { coversVersion, hostCopies, missingCudaKernels } from '../../../cuda-coverage.js';
 
 test("an open range 'N+' covers version N alone; '[a, b]' covers all between", () => {
   assert.deepEqual(
@@ -64,4 +68,25 @@ test('a float16 product with a float32 sum is covered', () => {
   const y = cast(matmul(x, g.parameter('w', 'float16', ['model', 'ffn'])), 'float32');
   g.output('y', add(y, 1));
   assert.deepEqual(missingCudaKernels(g.build()), []);
+});
+
+test('an extent that a kernel wants on the device, and a shape computed there, are copies; extents for Reshape and Range are none', () => {
+  const g = new GraphBuilder('copies', { rows: 'dynamic', time: 'dynamic' });
+  const x = g.input('x', 'int64', ['rows', 'time']);
+  const time = extentValue(x, 'time');
+  const doubled = add(time, time);
+  const columns = range(squeeze(doubled, []), 'time');
+  g.output('free', columns);
+  assert.deepEqual(hostCopies(g.build()), []);
+
+  g.output('up', add(columns, time as never));
+  g.output('both', add(add(x, time as never), 1));
+  g.output('negated', neg(x));
+  const longest = reduceMax(columns, ['time']);
+  g.output('down', range(longest, 'time'));
+  assert.deepEqual(hostCopies(g.build()), [
+    'Add_2 reads Shape',
+    'Range_2 reads ReduceMax',
+    'x is read on both',
+  ]);
 });
