@@ -3,7 +3,15 @@ import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 /** Modules of this folder that are benchmarks; each default-exports its run. */
-const benchmarks = ['engine', 'graph-build', 'runtime-overhead', 'serving', 'tokenizer'] as const;
+const benchmarks = [
+  'engine',
+  'graph-build',
+  'runtime-overhead',
+  'serving',
+  'tokenizer',
+  'training',
+  'world',
+] as const;
 
 const [name, ...args] = process.argv.slice(2);
 const known = benchmarks.find((benchmark) => benchmark === name);

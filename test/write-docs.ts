@@ -28,7 +28,7 @@ writeFileSync(
 
 \`GET /metrics\` answers in Prometheus' text format and needs a key (\`authorization: Bearer <key>\` in the scrape's configuration).
 \`model\` is a model's name, \`route\` a path of openapi.yaml. Rates come from the counters: tokens per second are
-\`rate(instructd_generation_tokens_total[1m])\`. An engine whose \`slots_busy\` stays at \`slots\` while \`requests_waiting\` grows is full.
+\`rate(instructd_generation_tokens_total[1m])\`. Before there is a model or a request, each metric is there as 0 without labels. An engine whose \`slots_busy\` stays at \`slots\` while \`requests_waiting\` grows is full.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

@@ -1,9 +1,12 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { AppError } from '../core/errors.js';
 
 /** Who may call: one admin key, compared by its hash in constant time. */
+
+/** A key of fewer characters can be guessed over the network. */
+export const SAFE_KEY_LENGTH = 16;
 
 export interface Keys {
   /** Throws `invalid_api_key`. */
@@ -46,19 +49,19 @@ export async function loadAdminKey(dataDirectory: string, configured: string | n
     (text) => text.trim(),
     (error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return '';
-      throw new AppError('configuration_invalid', `DATA_DIR: cannot read ${path}: ${error.message}`, {
-        param: 'DATA_DIR',
-        cause: error,
-      });
+      throw unusable(`cannot read ${path}`, error);
     },
   );
   const key = configured ?? (kept || `sk-instructd-${randomBytes(24).toString('base64url')}`);
-  if (key !== kept) await writeKey(dataDirectory, path, key);
+  if (key !== kept)
+    await writeKey(dataDirectory, path, key).catch((error: Error) => {
+      throw unusable(`cannot write ${path}`, error);
+    });
   return { key, created: configured === null && kept === '', path };
 }
 
 async function writeKey(dataDirectory: string, path: string, key: string): Promise<void> {
-  await mkdir(dataDirectory, { recursive: true });
+  await makeDirectory(dataDirectory);
   const draft = `${path}.${process.pid}`;
   const file = await open(draft, 'w', 0o600);
   try {
@@ -69,3 +72,21 @@ async function writeKey(dataDirectory: string, path: string, key: string): Promi
   }
   await rename(draft, path);
 }
+
+/** As mkdir -p. Node's own never returns where a file system refuses with ENOENT under a directory that exists, as procfs does. */
+async function makeDirectory(path: string): Promise<void> {
+  const make = () =>
+    mkdir(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+  try {
+    await make();
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT' || dirname(path) === path) throw thrown;
+    await makeDirectory(dirname(path));
+    await make();
+  }
+}
+
+const unusable = (what: string, cause: Error): AppError =>
+  new AppError('configuration_invalid', `DATA_DIR: ${what}: ${cause.message}`, { param: 'DATA_DIR', cause });

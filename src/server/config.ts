@@ -79,8 +79,8 @@ export function readConfig(environment: Environment = process.env): ServerConfig
 
 function apiKeyOf(value: string): string | null {
   if (value === '') return null;
-  if (/^[\x21-\x7e]{8,512}$/.test(value)) return value;
-  throw invalid('INSTRUCTD_API_KEY', 'must be 8 to 512 visible ASCII characters without spaces');
+  if (/^[\x21-\x7e]{1,512}$/.test(value)) return value;
+  throw invalid('INSTRUCTD_API_KEY', 'must be 1 to 512 visible ASCII characters without spaces');
 }
 
 const invalid = (name: string, problem: string): AppError =>

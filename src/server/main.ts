@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify';
+import { AppError } from '../core/errors.js';
 import type { ModelPool, ModelPoolOptions } from '../models/model-pool.js';
 import { buildApp } from './app.js';
-import { keysOf, loadAdminKey } from './auth.js';
+import { keysOf, loadAdminKey, SAFE_KEY_LENGTH } from './auth.js';
 import type { ServerConfig } from './config.js';
 import { Contract } from './contract.js';
 import { Drain } from './limits.js';
@@ -34,14 +35,40 @@ export async function startServer(
   const parts = { config, contract, pool, drain, metrics: new Metrics(pool), keys: keysOf(adminKey.key) };
   try {
     const app = await buildApp(parts);
-    const url = await app.listen({ port: config.port, host: config.host });
+    const url = await listen(app, config);
     if (adminKey.created) announce(`API key (made now, kept in ${adminKey.path}): ${adminKey.key}`);
     announce(pool.providerChoice);
+    if (adminKey.key.length < SAFE_KEY_LENGTH)
+      app.log.warn(`the admin key is short: use ${SAFE_KEY_LENGTH} characters or more where others reach it`);
     announce(`instructd listens on ${url}, docs on ${url}/docs, models run on ${pool.provider}`);
     return { url, app, stop: () => stop(app, pool, drain, config.drainSeconds) };
   } catch (thrown) {
     await pool[Symbol.asyncDispose]();
     throw thrown;
+  }
+}
+
+/** What the system says when a port or a host cannot be had, and which variable asks for another. */
+const listenProblems: Readonly<Record<string, readonly [variable: string, problem: string]>> = {
+  EADDRINUSE: ['PORT', 'is in use by another process'],
+  EACCES: ['PORT', 'may not be opened by this user'],
+  EADDRNOTAVAIL: ['HOST', 'is not an address of this machine'],
+  ENOTFOUND: ['HOST', 'is not a known host'],
+  EAI_AGAIN: ['HOST', 'could not be looked up'],
+};
+
+/** @throws AppError `configuration_invalid` that names PORT or HOST. */
+async function listen(app: FastifyInstance, { port, host }: ServerConfig): Promise<string> {
+  try {
+    return await app.listen({ port, host });
+  } catch (thrown) {
+    const known = listenProblems[(thrown as NodeJS.ErrnoException).code ?? ''];
+    if (known === undefined) throw thrown;
+    const [param, problem] = known;
+    throw new AppError('configuration_invalid', `${param}: ${host}:${port} ${problem}`, {
+      param,
+      cause: thrown,
+    });
   }
 }
 

@@ -86,6 +86,9 @@ export class Metrics {
       ),
       registers,
     });
+    // A scrape before the first request finds every name at 0, so that rates and alerts need no special case.
+    for (const histogram of [this.#timeToFirstToken, this.#interTokenLatency, this.#requestDuration])
+      histogram.zero({});
     this.#registerEngineMetrics(pool);
   }
 
@@ -132,7 +135,11 @@ export class Metrics {
         registers: [this.registry],
         async collect() {
           this.reset();
-          for (const { id, stats } of await loaded()) if (stats !== null) this.inc({ model: id }, of(stats));
+          const engines = (await loaded()).flatMap(({ id, stats }) =>
+            stats === null ? [] : [{ id, stats }],
+          );
+          if (engines.length === 0) this.inc({}, 0);
+          for (const { id, stats } of engines) this.inc({ model: id }, of(stats));
         },
       });
   }

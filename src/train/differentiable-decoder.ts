@@ -84,7 +84,7 @@ function project<K extends string, const N extends string>(
 }
 
 const activations: Readonly<Record<ModelConfig['activation'], (x: Float) => Float>> = {
-  silu: (x) => op.mul(x, op.sigmoid(x)),
+  silu: (x) => op.quickGelu(x, 1),
   gelu: op.gelu,
   gelu_tanh: (x) => op.fastGelu(x as Value<'float32', readonly [...Axes, string]>),
 };

@@ -39,13 +39,24 @@ function prose(rng: Rng): string {
   return [...lines, pick(rng, extra)].join(' ');
 }
 
-/** A document of the web: prose with facts, or a few questions with answers good and bad. */
+/** A document of the web: prose with facts, or a few questions with answers good and bad. No prompt of the test split is in it. */
 export function webDocument(rng: Rng): string {
   if (rng.uniform() < 0.3) return prose(rng);
   return Array.from({ length: 1 + rng.below(3) }, () => {
-    const prompt = drawPrompt(rng);
+    const prompt = drawUntested(rng);
     return prompt.prompt + answerAsTheWeb(prompt, rng);
   }).join('\n');
+}
+
+function drawUntested(rng: Rng): Prompt {
+  const prompt = drawPrompt(rng);
+  return splitOf(prompt.prompt) === 'test' ? drawUntested(rng) : prompt;
+}
+
+/** Rows of the pretraining corpus. The base model saw seed 1's. */
+export function worldPretraining(seed: number, count: number): { readonly text: string }[] {
+  const rng = new Rng(seed, 21);
+  return Array.from({ length: count }, () => ({ text: webDocument(rng) }));
 }
 
 /** 0 .. 99, stable for a text (FNV-1a). */

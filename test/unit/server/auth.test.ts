@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -44,4 +44,20 @@ test('only the very key as a Bearer is let in', () => {
     'Bearer right-key x',
   ])
     assert.throws(() => keys.check(header), { code: 'invalid_api_key' }, String(header));
+});
+
+test('a data directory that cannot be made is refused by name, not waited for', async (t) => {
+  const directory = await dataDirectory(t);
+  const file = join(directory, '..', 'file');
+  await writeFile(file, '');
+  const refused = { code: 'configuration_invalid', param: 'DATA_DIR' };
+  await assert.rejects(loadAdminKey(join(file, 'data'), null), refused);
+  // procfs answers ENOENT to every mkdir, at which a recursive mkdir of Node loops for ever.
+  await assert.rejects(loadAdminKey('/proc/instructd/data', null), refused);
+});
+
+test('a data directory is made with all that is above it', async (t) => {
+  const directory = join(await dataDirectory(t), 'a', 'b');
+  const { key, path } = await loadAdminKey(directory, null);
+  assert.equal((await readFile(path, 'utf8')).trim(), key);
 });

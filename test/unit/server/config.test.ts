@@ -64,3 +64,9 @@ test('origins and preloaded models are lists', () => {
   assert.deepEqual(config.corsOrigins, ['https://a.test', 'https://b.test']);
   assert.deepEqual(config.models.preload, ['one', 'two']);
 });
+
+test('any visible ASCII key is taken, however short', () => {
+  assert.equal(readConfig({ INSTRUCTD_API_KEY: 'k' }).apiKey, 'k');
+  assert.equal(readConfig({ INSTRUCTD_API_KEY: 'sk-"~!' }).apiKey, 'sk-"~!');
+  assert.throws(() => readConfig({ INSTRUCTD_API_KEY: 'ключ' }), { code: 'configuration_invalid' });
+});

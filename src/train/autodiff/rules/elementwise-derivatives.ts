@@ -30,6 +30,7 @@ function geluSlope(z: Float): Float {
 }
 
 const zeros = (g: Value): Value => g.graph.constant(g.type, 0, []);
+const scaled = (x: Float, factor: number): Float => (factor === 1 ? x : op.mul(x, factor));
 const times = (g: Value, slope: Value): Value => op.mul(g, slope);
 
 /** Share of the cotangent that goes to `winner`: 1 where it is larger, 1/2 on a tie as in PyTorch, 0 elsewhere. */
@@ -48,9 +49,10 @@ export const unaryDerivatives: DerivativesOf<UnaryAttributes> = {
   Softplus: unary((g, x) => times(g, op.sigmoid(float(x)))),
   Abs: unary((g, x) => op.mul(g, op.sign(x))),
   Gelu: unary((g, x) => times(g, geluSlope(float(x)))),
-  QuickGelu: unary((g, x, _, { attributes: { alpha } }) => {
-    const gate = op.sigmoid(op.mul(float(x), alpha));
-    return times(g, op.mul(gate, op.add(op.mul(op.mul(float(x), op.sub(1, gate)), alpha), 1)));
+  // y = x s with s = sigmoid(alpha x): dy/dx = s + alpha y (1 - s).
+  QuickGelu: unary((g, x, y, { attributes: { alpha } }) => {
+    const gate = op.sigmoid(scaled(float(x), alpha));
+    return times(g, op.add(gate, scaled(float(op.mul(y, op.sub(1, gate))), alpha)));
   }),
   Clip: unary((g, x, _, { attributes: { min, max } }) => {
     const above = min === undefined ? g : op.where(op.greaterOrEqual(x, min), g, zeros(g));
