@@ -1,23 +1,26 @@
 /**
- * Symmetric block quantisation for MatMulNBits: blocks of 32 inputs of one output, one float32 scale each, no zero points
- * (the operator then takes 128 for 8 bits and 8 for 4 bits). B is [out, in / 32, 32 * bits / 8] of uint8; at 4 bits the first
+ * Symmetric block quantisation for MatMulNBits: blocks of 32 or 64 inputs of one output, one float32 scale each, no zero points
+ * (the operator then takes 128 for 8 bits and 8 for 4 bits). B is [out, in / block, block * bits / 8] of uint8; at 4 bits the first
  * element of a pair is the low half of its byte. A last block that is not full is filled with zeros.
  */
 
-export const BLOCK = 32;
-export type Bits = 8 | 4;
+export interface Blocking {
+  readonly bits: 8 | 4;
+  /** Inputs that share a scale. MatMulNBits quantises activations by the same blocks. */
+  readonly block: 32 | 64;
+}
 
-export const blocksOf = (inputs: number): number => Math.ceil(inputs / BLOCK);
-export const bytesPerBlock = (bits: Bits): number => (BLOCK * bits) / 8;
+export const blocksOf = (inputs: number, { block }: Blocking): number => Math.ceil(inputs / block);
+export const bytesPerBlock = ({ bits, block }: Blocking): number => (block * bits) / 8;
 
 export interface QuantizedRows {
-  /** [rows, blocksOf(inputs), bytesPerBlock(bits)] */
+  /** [rows, blocksOf(inputs), bytesPerBlock] */
   readonly data: Uint8Array;
   /** [rows, blocksOf(inputs)] */
   readonly scales: Float32Array;
 }
 
-/** Rounds one block: writes its bytes and gives its scale. */
+/** Rounds one block: writes the bytes of its `count` values (less than a block's at a row's end) and gives its scale. */
 type BlockRounding = (
   values: Float32Array,
   start: number,
@@ -36,7 +39,6 @@ const roundInt8: BlockRounding = (values, start, count, data, at) => {
   const scale = Math.fround(largest / 127);
   const inverse = scale === 0 ? 0 : 1 / scale;
   for (let i = 0; i < count; i++) data[at + i] = Math.round((values[start + i] as number) * inverse) + 128;
-  data.fill(128, at + count, at + BLOCK);
   return scale;
 };
 
@@ -45,7 +47,7 @@ const roundInt8: BlockRounding = (values, start, count, data, at) => {
  * with -8 as it is (llama.cpp's Q4_0), 0.0829 with the scale refitted, 0.0774 with these three, 0.0769 with fifteen.
  */
 const int4Candidates = [-8, -8.7, -7.4];
-const levels = new Int8Array(BLOCK);
+const levels = new Int8Array(64);
 
 /**
  * 4 bits: levels -8 .. 7. For each candidate scale the values are rounded, then the scale that fits those levels best in least squares is
@@ -57,7 +59,6 @@ const roundInt4: BlockRounding = (values, start, count, data, at) => {
     const value = values[start + i] as number;
     if (Math.abs(value) > Math.abs(largest)) largest = value;
   }
-  data.fill(0x88, at, at + BLOCK / 2);
   if (largest === 0) return 0;
   const inverse = bestInverseScale(values, start, count, largest);
   let cross = 0;
@@ -103,42 +104,45 @@ function bestInverseScale(values: Float32Array, start: number, count: number, la
   return best;
 }
 
-const roundings = { 8: roundInt8, 4: roundInt4 } as const satisfies Record<Bits, BlockRounding>;
+const roundings = { 8: roundInt8, 4: roundInt4 } as const satisfies Record<Blocking['bits'], BlockRounding>;
+
+/** Bytes of zeros. */
+const zeros = { 8: 128, 4: 0x88 } as const satisfies Record<Blocking['bits'], number>;
 
 /** Quantises whole rows [rows, inputs]. */
-export function quantizeRows(values: Float32Array, inputs: number, bits: Bits): QuantizedRows {
+export function quantizeRows(values: Float32Array, inputs: number, blocking: Blocking): QuantizedRows {
+  const { bits, block: size } = blocking;
   const rows = values.length / inputs;
-  const blocks = blocksOf(inputs);
-  const blockBytes = bytesPerBlock(bits);
-  const data = new Uint8Array(rows * blocks * blockBytes);
+  const blocks = blocksOf(inputs, blocking);
+  const blockBytes = bytesPerBlock(blocking);
+  const data = new Uint8Array(rows * blocks * blockBytes).fill(zeros[bits]);
   const scales = new Float32Array(rows * blocks);
   const round = roundings[bits];
   for (let row = 0; row < rows; row++) {
     for (let block = 0; block < blocks; block++) {
       const at = row * blocks + block;
-      const first = block * BLOCK;
-      scales[at] = round(
-        values,
-        row * inputs + first,
-        Math.min(BLOCK, inputs - first),
-        data,
-        at * blockBytes,
-      );
+      const first = block * size;
+      scales[at] = round(values, row * inputs + first, Math.min(size, inputs - first), data, at * blockBytes);
     }
   }
   return { data, scales };
 }
 
 /** The values that MatMulNBits computes with: [rows, inputs]. */
-export function dequantizeRows({ data, scales }: QuantizedRows, inputs: number, bits: Bits): Float32Array {
-  const blocks = blocksOf(inputs);
+export function dequantizeRows(
+  { data, scales }: QuantizedRows,
+  inputs: number,
+  blocking: Blocking,
+): Float32Array {
+  const { bits, block: size } = blocking;
+  const blocks = blocksOf(inputs, blocking);
   const rows = scales.length / blocks;
   const values = new Float32Array(rows * inputs);
   for (let row = 0; row < rows; row++) {
     for (let input = 0; input < inputs; input++) {
-      const block = row * blocks + Math.floor(input / BLOCK);
-      const within = input % BLOCK;
-      const byte = data[block * bytesPerBlock(bits) + ((within * bits) >> 3)] as number;
+      const block = row * blocks + Math.floor(input / size);
+      const within = input % size;
+      const byte = data[block * bytesPerBlock(blocking) + ((within * bits) >> 3)] as number;
       const level = bits === 8 ? byte - 128 : ((byte >> ((within & 1) * 4)) & 0x0f) - 8;
       values[row * inputs + input] = level * (scales[block] as number);
     }

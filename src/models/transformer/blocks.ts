@@ -1,6 +1,6 @@
 /** Pieces that decoders share: weights in whatever form, products with them, attention over the cache. */
 
-import { BLOCK, blocksOf, bytesPerBlock } from '../checkpoint/quantize.js';
+import { type Blocking, blocksOf, bytesPerBlock } from '../checkpoint/quantize.js';
 import type { GraphBuilder } from '../graph/builder.js';
 import type { Value } from '../graph/ir.js';
 import { add, cast, gather, linear, matmulNBits } from '../graph/ops.js';
@@ -32,13 +32,31 @@ const attentionOf = {
   float16: { type: 'float16', scale: 'attention' },
 } as const satisfies Record<Activations, AttentionForm>;
 
-/** Bits of the layers' products and of the language head; null: not quantised. The head at 4 bits would cost more than it saves. */
-const bitsOf = {
-  float32: { layer: null, head: null },
-  float16: { layer: null, head: null },
-  int8: { layer: 8, head: 8 },
-  int4: { layer: 4, head: 8 },
-} as const satisfies Record<WeightForm, { layer: 8 | 4 | null; head: 8 | 4 | null }>;
+/** What a product is for, as far as its weights' form depends on it. */
+export type Place = 'queryKeyValue' | 'layer' | 'head';
+
+/**
+ * Bits and widest block of each product; null: not quantised. Blocks of 64 take an eighth off the bytes that a step reads, and most of
+ * what they cost is in queries, keys and values. At 4 bits they cost too much, and so does a head of 4 bits (docs/decisions/0003).
+ */
+const blockings = {
+  float32: { queryKeyValue: null, layer: null, head: null },
+  float16: { queryKeyValue: null, layer: null, head: null },
+  int8: {
+    queryKeyValue: { bits: 8, block: 32 },
+    layer: { bits: 8, block: 64 },
+    head: { bits: 8, block: 64 },
+  },
+  int4: {
+    queryKeyValue: { bits: 4, block: 32 },
+    layer: { bits: 4, block: 32 },
+    head: { bits: 8, block: 64 },
+  },
+} as const satisfies Record<WeightForm, Record<Place, Blocking | null>>;
+
+/** Blocks of 64 that a row's end would cut are blocks of 32: padding is read too. */
+const fitting = (blocking: Blocking, inputs: number): Blocking =>
+  inputs % blocking.block === 0 ? blocking : { ...blocking, block: 32 };
 
 /** The residual stream: [rows, time, hidden]. */
 export type Stream = Value<Activations, readonly ['rows', 'time', 'hidden']>;
@@ -107,11 +125,14 @@ export class DecoderBuilder {
     name: string,
     axes: { readonly outputs: N; readonly inputs: K },
     matrix: MatrixSource,
-    options: { readonly bias?: Value<Activations, readonly [N]>; readonly place?: 'layer' | 'head' } = {},
+    options: { readonly bias?: Value<Activations, readonly [N]>; readonly place?: Place } = {},
   ): Value<Activations, readonly [...L, N]> {
     const { bias, place = 'layer' } = options;
-    const bits = bitsOf[this.form][place];
-    if (bits !== null) return this.#quantizedProduct(x, name, axes, { bits, matrix }, bias);
+    const blocking = blockings[this.form][place];
+    if (blocking !== null) {
+      const source = { blocking: fitting(blocking, matrix.inputs), matrix };
+      return this.#quantizedProduct(x, name, axes, source, bias);
+    }
     const weight = this.parameter(`${name}.weight`, this.activations, [axes.outputs, axes.inputs], {
       kind: 'matrix',
       matrix,
@@ -126,24 +147,27 @@ export class DecoderBuilder {
     x: Value<Activations, readonly [...L, K]>,
     name: string,
     { outputs }: { readonly outputs: N },
-    { bits, matrix }: { readonly bits: 8 | 4; readonly matrix: MatrixSource },
+    { blocking, matrix }: { readonly blocking: Blocking; readonly matrix: MatrixSource },
     bias: Value<Activations, readonly [N]> | undefined,
   ): Value<Activations, readonly [...L, N]> {
-    const axes = { [`${name}.blocks`]: blocksOf(matrix.inputs), [`${name}.bytes`]: bytesPerBlock(bits) };
+    const axes = {
+      [`${name}.blocks`]: blocksOf(matrix.inputs, blocking),
+      [`${name}.bytes`]: bytesPerBlock(blocking),
+    };
     return this.g.scope(
       name,
       () => {
         const blocks = this.parameter('blocks', 'uint8', [outputs, `${name}.blocks`, `${name}.bytes`], {
           kind: 'blocks',
-          bits,
+          blocking,
           matrix,
         });
         const scales = this.parameter('scales', this.activations, [outputs, `${name}.blocks`], {
           kind: 'scales',
-          bits,
+          blocking,
           matrix,
         });
-        const how = { bits, block: BLOCK, axis: outputs, accuracyLevel: 4 } as const;
+        const how = { ...blocking, axis: outputs, accuracyLevel: 4 } as const;
         return matmulNBits<Activations, L, K, N>(
           x,
           { blocks, scales } as never,

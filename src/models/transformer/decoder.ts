@@ -13,6 +13,7 @@
  * A first prompt of several rows is padded on the right; what stands in the padding reaches no other position, and its logits are
  * garbage that nobody should pick. Every past tensor and its present tensor must be bound to the same memory.
  */
+import type { Blocking } from '../checkpoint/quantize.js';
 import type { Graph } from '../graph/ir.js';
 
 /** Element types of weights and KV caches. */
@@ -107,10 +108,10 @@ export type WeightSource =
   /** Vectors laid end to end. */
   | { readonly kind: 'vector'; readonly parts: readonly TensorPart[]; readonly scaled?: LeadingFactor }
   | { readonly kind: 'matrix'; readonly matrix: MatrixSource }
-  /** MatMulNBits' B of that matrix: [out, in / 32, bytes a block]. */
-  | { readonly kind: 'blocks'; readonly bits: 8 | 4; readonly matrix: MatrixSource }
-  /** MatMulNBits' scales of that matrix: float32 [out, in / 32]. */
-  | { readonly kind: 'scales'; readonly bits: 8 | 4; readonly matrix: MatrixSource }
+  /** MatMulNBits' B of that matrix: [out, in / block, bytes a block]. */
+  | { readonly kind: 'blocks'; readonly blocking: Blocking; readonly matrix: MatrixSource }
+  /** MatMulNBits' scales of that matrix: float32 [out, in / block]. */
+  | { readonly kind: 'scales'; readonly blocking: Blocking; readonly matrix: MatrixSource }
   /** Not in the checkpoint: rotary tables and the like, small enough to compute. */
   | { readonly kind: 'computed'; readonly values: Float32Array };
 

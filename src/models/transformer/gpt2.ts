@@ -2,7 +2,7 @@
 import type { Value } from '../graph/ir.js';
 import { add, fastGelu, gelu, layerNorm, quickGelu, skipLayerNorm } from '../graph/ops.js';
 import { type AttentionInputs, attend, queryFactor } from './attention.js';
-import { type DecoderBuilder, embed, type Stream } from './blocks.js';
+import { type DecoderBuilder, embed, type Place, type Stream } from './blocks.js';
 import type { LeadingFactor } from './decoder.js';
 import type { Activation } from './model-config.js';
 import { type Tokens, tokenPositions } from './positions.js';
@@ -67,24 +67,21 @@ export function gpt2Trunk(
 function conv1d<K extends string, N extends string>(
   builder: DecoderBuilder,
   x: Value<'float32' | 'float16', readonly ['rows', 'time', K]>,
-  place: { readonly name: string; readonly tensor: string },
+  { name, tensor }: { readonly name: string; readonly tensor: string },
   axes: { readonly outputs: N; readonly inputs: K },
-  scaled: LeadingFactor | null = null,
+  { scaled = null, place = 'layer' }: { readonly scaled?: LeadingFactor | null; readonly place?: Place } = {},
 ): Value<'float32' | 'float16', readonly ['rows', 'time', N]> {
   const extent = (axis: string) => builder.g.extent(axis) ?? 0;
   const outputs = extent(axes.outputs);
   const matrix = {
-    parts: [{ tensor: `${place.tensor}.weight`, size: outputs }],
+    parts: [{ tensor: `${tensor}.weight`, size: outputs }],
     outputs,
     inputs: extent(axes.inputs),
     transposed: true,
     ...(scaled !== null && { scaled }),
   };
-  const bias = builder.scaledVector(`${place.name}.bias`, axes.outputs, scaled, [
-    `${place.tensor}.bias`,
-    outputs,
-  ]);
-  return builder.product(x, place.name, axes, matrix, { bias });
+  const bias = builder.scaledVector(`${name}.bias`, axes.outputs, scaled, [`${tensor}.bias`, outputs]);
+  return builder.product(x, name, axes, matrix, { bias, place });
 }
 
 function attention(
@@ -100,7 +97,7 @@ function attention(
   });
   const axes = { outputs: 'qkv', inputs: 'hidden' } as const;
   const scaled = { size: builder.config.hidden, factor: queryFactor(builder) };
-  const packed = conv1d(builder, x, at('qkv', 'c_attn'), axes, scaled);
+  const packed = conv1d(builder, x, at('qkv', 'c_attn'), axes, { scaled, place: 'queryKeyValue' });
   const attended = attend(builder, layer, packed, { ...inputs, rotary: null }, null);
   return conv1d(builder, attended, at('output', 'c_proj'), { outputs: 'hidden', inputs: 'attended' });
 }

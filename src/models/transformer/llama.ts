@@ -107,9 +107,12 @@ function queryKeyValue(builder: DecoderBuilder, name: string, tensor: (part: str
       transposed: false,
       scaled,
     },
-    biases.queryKeyValue
-      ? { bias: builder.scaledVector(`${name}.qkv.bias`, 'qkv', scaled, ...biasNames) }
-      : {},
+    {
+      place: 'queryKeyValue',
+      ...(biases.queryKeyValue && {
+        bias: builder.scaledVector(`${name}.qkv.bias`, 'qkv', scaled, ...biasNames),
+      }),
+    },
   );
 }
 

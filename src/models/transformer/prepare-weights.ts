@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { AppError } from '../../core/errors.js';
 import type { Checkpoint } from '../checkpoint/checkpoint.js';
 import { float32ToFloat16 } from '../checkpoint/float-formats.js';
-import { quantizeRows } from '../checkpoint/quantize.js';
+import { type Blocking, quantizeRows } from '../checkpoint/quantize.js';
 import { elementCount, SafetensorsFile, type StoredType } from '../checkpoint/safetensors.js';
 import { SafetensorsWriter } from '../checkpoint/safetensors-writer.js';
 import type { LeadingFactor, MatrixSource, TensorPart, WeightSpec, WeightType } from './decoder.js';
@@ -107,13 +107,13 @@ function writeBlocks(
   checkpoint: Checkpoint,
   writer: SafetensorsWriter,
   blocksName: string,
-  source: { readonly bits: 8 | 4; readonly matrix: MatrixSource },
+  source: { readonly blocking: Blocking; readonly matrix: MatrixSource },
   scalesName: string,
 ): void {
   let blockBytes = 0;
   let scaleBytes = 0;
   for (const { values } of readRows(checkpoint, source.matrix)) {
-    const { data, scales } = quantizeRows(values, source.matrix.inputs, source.bits);
+    const { data, scales } = quantizeRows(values, source.matrix.inputs, source.blocking);
     writer.write(blocksName, data, blockBytes);
     writer.write(scalesName, scales, scaleBytes);
     blockBytes += data.byteLength;

@@ -9,6 +9,9 @@ import {
 } from '../../../../src/models/checkpoint/float-formats.js';
 import { dequantizeRows, quantizeRows } from '../../../../src/models/checkpoint/quantize.js';
 
+const int8 = { bits: 8, block: 32 } as const;
+const int4 = { bits: 4, block: 32 } as const;
+
 const normals = (count: number): Float32Array => {
   const rng = new Rng(5);
   return Float32Array.from({ length: count }, () => rng.normal());
@@ -26,8 +29,8 @@ const relativeError = (values: Float32Array, others: Float32Array): number => {
 
 test('int8 blocks lose under 0.6 % and int4 blocks under 9 % of normal weights', () => {
   const values = normals(64 * 96);
-  assert.ok(relativeError(values, dequantizeRows(quantizeRows(values, 96, 8), 96, 8)) < 0.006);
-  assert.ok(relativeError(values, dequantizeRows(quantizeRows(values, 96, 4), 96, 4)) < 0.09);
+  assert.ok(relativeError(values, dequantizeRows(quantizeRows(values, 96, int8), 96, int8)) < 0.006);
+  assert.ok(relativeError(values, dequantizeRows(quantizeRows(values, 96, int4), 96, int4)) < 0.09);
 });
 
 test('int4 beats plain rounding of the largest magnitude to -8', () => {
@@ -38,7 +41,7 @@ test('int4 beats plain rounding of the largest magnitude to -8', () => {
     return Math.max(-8, Math.min(7, Math.round(value / scale))) * scale;
   });
   assert.ok(
-    relativeError(values, dequantizeRows(quantizeRows(values, 32, 4), 32, 4)) <
+    relativeError(values, dequantizeRows(quantizeRows(values, 32, int4), 32, int4)) <
       0.96 * relativeError(values, plain),
   );
 });
@@ -47,11 +50,22 @@ test('int8: zero is byte 128, the largest magnitude is 127 levels, and a short l
   const { data, scales } = quantizeRows(
     Float32Array.of(...new Array<number>(32).fill(0), 127, -127, 1),
     35,
-    8,
+    int8,
   );
   assert.deepEqual([...scales], [0, 1]);
   assert.deepEqual([...data.subarray(30, 36)], [128, 128, 255, 1, 129, 128]);
   assert.equal(data.length, 64);
+});
+
+test('blocks of 64 have one scale for 64 values, and lose more than blocks of 32', () => {
+  const values = normals(64 * 128);
+  const wide = { bits: 8, block: 64 } as const;
+  const quantized = quantizeRows(values, 128, wide);
+  assert.equal(quantized.scales.length, 64 * 2);
+  assert.equal(quantized.data.length, 64 * 128);
+  const lost = relativeError(values, dequantizeRows(quantized, 128, wide));
+  assert.ok(lost < 0.007);
+  assert.ok(lost > relativeError(values, dequantizeRows(quantizeRows(values, 128, int8), 128, int8)));
 });
 
 test('int4: the first element of a pair is the low half of the byte', () => {
@@ -59,7 +73,7 @@ test('int4: the first element of a pair is the low half of the byte', () => {
   row[0] = -8;
   row[1] = 7;
   row[3] = 1;
-  const { data, scales } = quantizeRows(row, 32, 4);
+  const { data, scales } = quantizeRows(row, 32, int4);
   assert.equal(data.length, 16);
   assert.equal(scales[0], 1);
   assert.deepEqual([...data.subarray(0, 3)], [0xf0, 0x98, 0x88]);

@@ -53,6 +53,32 @@ for (const [name, carrier] of [
   });
 }
 
+test('int8 blocks are 64 wide but 32 for query, key and value, and wherever 64 does not divide the inputs', () => {
+  const widths = (json: object, form: 'int8' | 'int4') =>
+    Object.fromEntries(
+      buildDecoder(parseModelConfig(json), noNames, { form, maxPositions: 64 }).weights.flatMap(
+        ({ name, source }) =>
+          source.kind === 'scales' && /^(layers.0|head)/.test(name)
+            ? [[name.replace('.scales', ''), source.blocking.block]]
+            : [],
+      ),
+    );
+  const layer = 'layers.0';
+  assert.deepEqual(widths(configs.llama, 'int8'), {
+    [`${layer}.attention.qkv`]: 32,
+    [`${layer}.attention.output`]: 64,
+    [`${layer}.mlp.gate_up`]: 64,
+    // 96 inputs
+    [`${layer}.mlp.down`]: 32,
+    head: 64,
+  });
+  assert.ok(
+    Object.entries(widths(configs.gpt2, 'int4')).every(
+      ([name, block]) => block === (name === 'head' ? 64 : 32),
+    ),
+  );
+});
+
 test('an int8 llama layer is ten nodes', () => {
   const config = parseModelConfig({ ...shared, model_type: 'llama' });
   const nodes = (layers: number) =>
