@@ -18,6 +18,7 @@ import {
   instructGptAdam,
   openTrainable,
   type TrainingPlace,
+  withActivations,
 } from './training-job.js';
 
 export interface DpoOptions extends CommonOptions {
@@ -87,7 +88,11 @@ class DpoObjective implements Objective, Disposable {
       ],
     } as unknown as Objective['identity'];
     const maxTime = [...train, ...validation].map(longestOf).reduce((most, time) => Math.max(most, time), 1);
-    this.#loss = new LossSession(runtime, dpoLossGraph(model.config, { ...options, maxTime }), model.layout);
+    this.#loss = new LossSession(
+      runtime,
+      withActivations(dpoLossGraph(model.config, { ...options, maxTime }), options.activations),
+      model.layout,
+    );
     this.#forward = new ForwardSession(runtime, answerForwardGraph(model.config, maxTime));
     // Before a checkpoint is restored: these weights are the reference.
     this.#reference = this.#logprobsOf([...train, ...validation].flatMap(({ sequences }) => sequences));

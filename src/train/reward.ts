@@ -18,6 +18,7 @@ import {
   instructGptAdam,
   openTrainable,
   type TrainingPlace,
+  withActivations,
 } from './training-job.js';
 
 export interface RewardOptions extends CommonOptions {
@@ -87,7 +88,11 @@ class RewardObjective implements Objective, Disposable {
       ...sets.flat().map(longestOf),
       ...job.demonstrations.map(({ tokens }) => tokens.length),
     ].reduce((most, length) => Math.max(most, length), 1);
-    this.#loss = new LossSession(runtime, rewardLossGraph(model.config, longest), model.layout);
+    this.#loss = new LossSession(
+      runtime,
+      withActivations(rewardLossGraph(model.config, longest), job.options.activations),
+      model.layout,
+    );
     this.#forward = new ForwardSession(runtime, rewardForwardGraph(model.config, longest));
   }
 

@@ -26,6 +26,7 @@ import {
   openTrainable,
   PRETRAINING_STREAM,
   type TrainingPlace,
+  withActivations,
 } from './training-job.js';
 
 export interface SftOptions extends CommonOptions {
@@ -122,7 +123,7 @@ class SftObjective implements Objective, Disposable {
     const residual = options.dropout > 0 ? { residual: dropoutResidual } : {};
     this.#loss = new LossSession(
       runtime,
-      languageLossGraph(model.config, { maxTime, ...residual }),
+      withActivations(languageLossGraph(model.config, { maxTime, ...residual }), options.activations),
       model.layout,
     );
     this.#forward = new ForwardSession(runtime, languageForwardGraph(model.config, { maxTime }));

@@ -3,7 +3,9 @@ import type { Axes, Value } from '../models/graph/ir.js';
 import { encodeModel } from '../models/graph/onnx.js';
 import * as op from '../models/graph/ops.js';
 import type { Runtime, Session } from '../models/runtime/session.js';
+import { gradientsAsTheyComeDue } from './autodiff/execution-order.js';
 import { gradient } from './autodiff/gradient.js';
+import type { SegmentOf } from './autodiff/recompute.js';
 import { type Feeds, runBatch } from './batch-run.js';
 import { ElementwiseSession } from './optim/elementwise-session.js';
 import { ArenaLayout, decaysIfMatrix, type ParameterArena } from './optim/parameter-arena.js';
@@ -16,6 +18,8 @@ export interface LossGraph {
   readonly loss: Value<'float32', readonly []>;
   /** Further values to read, by name. */
   readonly readings: Readonly<Record<string, Value<'float32', Axes>>>;
+  /** Where given, what these segments compute is not kept for the backward walk but computed again: less memory, a second forward pass. */
+  readonly segmentOf?: SegmentOf;
 }
 
 /**
@@ -32,18 +36,18 @@ export class LossSession implements Disposable {
 
   /** @param layout of a larger model, where this graph uses some of its parameters; gradients of the others are left as they are */
   constructor(runtime: Runtime, graph: LossGraph, layout?: ArenaLayout) {
-    const { builder, loss, readings } = graph;
+    const { builder, loss, readings, segmentOf } = graph;
     const parameters = builder.parameters as readonly Value<'float32', Axes>[];
     this.layout = layout ?? new ArenaLayout(parameters, decaysIfMatrix);
     this.#runtime = runtime;
     builder.output('loss', loss);
     for (const [name, value] of Object.entries(readings)) builder.output(name, value);
-    for (const [i, value] of gradient(builder, loss, parameters).entries())
+    for (const [i, value] of gradient(builder, loss, parameters, segmentOf).entries())
       builder.output(gradientName(parameters[i]!.name), value);
     this.parameters = parameters.map(({ name }) => name);
     this.#readings = ['loss', ...Object.keys(readings)];
     this.#session = runtime.openSession(
-      encodeModel(builder.build(), { parameters: () => ({ kind: 'input' }) }),
+      encodeModel(gradientsAsTheyComeDue(builder.build()), { parameters: () => ({ kind: 'input' }) }),
     );
   }
 

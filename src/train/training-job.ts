@@ -2,10 +2,12 @@
 import { Rng } from '../core/rng.js';
 import type { Runtime } from '../models/runtime/session.js';
 import { readModelConfig } from '../models/transformer/load-decoder.js';
+import { byLayer } from './autodiff/recompute.js';
 import type { Example } from './data/examples.js';
 import { type ExportedHead, exportModel, type WeightPrecision } from './export-model.js';
 import { freshScalarHead, type HeadName, layoutOf, loadWeights } from './model-weights.js';
 import type { AdamWOptions } from './optim/adamw.js';
+import type { LossGraph } from './step.js';
 import type { CheckpointPolicy, LoopOptions } from './train-loop.js';
 import { digest } from './train-loop.js';
 import { Trainable } from './trainable.js';
@@ -19,6 +21,12 @@ export interface TrainingPlace {
   readonly checkpoints: CheckpointPolicy | null;
 }
 
+export type Activations = 'kept' | 'recomputed';
+
+/** A graph with its layers recomputed in the backward pass, or as it is. */
+export const withActivations = (graph: LossGraph, activations: Activations = 'kept'): LossGraph =>
+  activations === 'kept' ? graph : { ...graph, segmentOf: byLayer };
+
 /** Hyperparameters that all trainers have. */
 export interface CommonOptions extends Omit<LoopOptions, 'checkpoints'> {
   /** Examples an optimizer step: demonstrations, or prompts with all their completions. */
@@ -26,6 +34,8 @@ export interface CommonOptions extends Omit<LoopOptions, 'checkpoints'> {
   /** Tokens of a micro-batch, padding included: what bounds memory. The result does not depend on it. */
   readonly microBatchTokens: number;
   readonly optimizer: AdamWOptions;
+  /** `recomputed` keeps a layer's input alone for the backward pass and computes the rest again: less memory, a third more arithmetic. */
+  readonly activations?: Activations;
   /** Decay a step of the moving average that becomes the result, in [0, 1); null takes the last weights. */
   readonly averageDecay: number | null;
 }

@@ -10,6 +10,7 @@ import {
 } from '../../models/graph/ir.js';
 import * as op from '../../models/graph/ops.js';
 import { derivatives } from './derivatives.js';
+import { Recomputation, type SegmentOf } from './recompute.js';
 import type { Cotangents, Derivative } from './vjp.js';
 
 /**
@@ -19,21 +20,24 @@ import type { Cotangents, Derivative } from './vjp.js';
  * One walk over the nodes in reverse order: a node whose outputs have cotangents, and whose inputs lead to a source, gives its inputs
  * theirs by its rule. Cotangents of a value with several uses are added; what a rule leaves broadcast is summed here.
  * @param loss scalar, float
+ * @param segmentOf where given, what a segment's nodes computed is computed again when the walk gets there
  * @throws AppError `graph_invalid` where an op on the way has no derivative, or the loss does not depend on a source
  */
 export function gradient<E extends FloatType>(
   builder: GraphBuilder,
   loss: Value<E, readonly []>,
   sources: readonly Value<E, Axes>[],
+  segmentOf: SegmentOf = () => null,
 ): Value<E, Axes>[] {
   const nodes = [...builder.nodes];
   const active = leadingTo(nodes, sources);
   if (loss.axes.length > 0) throw invalid(loss, `a loss is a scalar, not ${describe(loss)}: reduce it first`);
   return builder.scope('gradient', () => {
     const pending = new Map<Value, Value>([[loss, builder.constant(loss.type, 1, [])]]);
+    const again = new Recomputation(builder, segmentOf, nodes, (value) => active.has(value));
     for (const node of nodes.toReversed()) {
       if (!node.outputs.some((value) => pending.has(value) && active.has(value))) continue;
-      for (const [at, cotangent] of propagate(node, pending).entries()) {
+      for (const [at, cotangent] of propagate(node, pending, again).entries()) {
         const target = node.inputs[at] ?? null;
         if (cotangent === null || target === null || !active.has(target)) continue;
         const summed = sumBroadcast(cotangent, target);
@@ -60,7 +64,7 @@ function leadingTo(nodes: readonly AnyNode[], sources: readonly Value[]): Readon
   return active;
 }
 
-function propagate(node: AnyNode, pending: ReadonlyMap<Value, Value>): Cotangents {
+function propagate(node: AnyNode, pending: ReadonlyMap<Value, Value>, again: Recomputation): Cotangents {
   const derivative = derivatives[node.kind] as Derivative;
   if (derivative.form === 'constant') return [];
   if (derivative.form === 'refused')
@@ -70,7 +74,8 @@ function propagate(node: AnyNode, pending: ReadonlyMap<Value, Value>): Cotangent
       { param: node.name },
     );
   const cotangents = node.outputs.map((value) => pending.get(value) ?? null);
-  return derivative.vjp(node as Node, cotangents);
+  const twin = again.twinOf(node, cotangents.find((cotangent) => cotangent !== null)!);
+  return derivative.vjp(twin as Node, cotangents);
 }
 
 /**
