@@ -24,7 +24,7 @@ const now = (): number => Math.floor(Date.now() / 1000);
 const freshId = (prefix: string): string => `${prefix}_${randomBytes(16).toString('hex')}`;
 
 /** The response before its first token. */
-export const openResponse = (body: Body): Response => ({
+export const openResponse = (body: Body & { readonly model: string }): Response => ({
   id: freshId('resp'),
   object: 'response',
   created_at: now(),

@@ -5,6 +5,7 @@ import { bytesOfEntry } from './byte-alphabet.js';
 import { PieceEncoder } from './piece-encoder.js';
 import { preTokenize } from './pre-tokenizer.js';
 import { type TokenBytes, Utf8StreamDecoder } from './stream-decoder.js';
+import { TokenReach } from './token-reach.js';
 import type { SpecialText, StreamDecoder, Tokenizer } from './tokenizer.js';
 import type { TokenizerFile } from './tokenizer-file.js';
 
@@ -34,6 +35,8 @@ export class ByteLevelTokenizer implements Tokenizer, TokenBytes {
   /** Bytes of token i are #bytes[#starts[i] .. #starts[i + 1]). */
   readonly #bytes: Uint8Array;
   readonly #starts: Uint32Array;
+  /** null: encode may drop any part of a text, so none can be counted on. */
+  readonly #reach: TokenReach | null;
   readonly #wholeTexts: (string | null | undefined)[] = [];
 
   /** @throws AppError `tokenizer_not_supported` */
@@ -51,10 +54,19 @@ export class ByteLevelTokenizer implements Tokenizer, TokenBytes {
     this.endOfText = ids.endOfText;
     ({ bytes: this.#bytes, starts: this.#starts } = layOutBytes(file, ids.modelVocabularySize));
     this.vocabularySize = this.#starts.length - 1;
+    this.#reach = this.#dropsText() ? null : new TokenReach(this.#allBytes());
   }
 
   encode(text: string, special: SpecialText): TokenId[] {
     return this.#encode(text, special, (section, ids) => this.#encodePlain(section, ids));
+  }
+
+  fewestTokens(text: string, most: number): number {
+    const reach = this.#reach;
+    if (reach === null) return 0;
+    const bytes = Buffer.from(this.#normalize(wellFormed(text)));
+    // What lies behind this many bytes cannot matter.
+    return reach.fewest(this.#pieces.keptBytes(bytes, (most + 1) * reach.longest), most);
   }
 
   /**
@@ -128,6 +140,19 @@ export class ByteLevelTokenizer implements Tokenizer, TokenBytes {
     return this.#file.normalForms.reduce((done, form) => done.normalize(form), text);
   }
 
+  #dropsText(): boolean {
+    const { addedTokens, stages } = this.#file;
+    return (
+      addedTokens.some(({ leftStrip, rightStrip }) => leftStrip || rightStrip) ||
+      stages.some((stage) => stage.type === 'split' && stage.keep !== 'both')
+    );
+  }
+
+  *#allBytes(): Generator<Uint8Array> {
+    for (let id = 0; id < this.vocabularySize; id++) yield this.#viewOf(tokenId(id));
+    for (const { content } of this.#file.addedTokens) yield Buffer.from(this.#normalize(content));
+  }
+
   #matchersOf(tokens: readonly AddedToken[]): Matchers {
     const normalized = tokens.filter((token) => token.normalized);
     return {
@@ -156,7 +181,7 @@ const wholeDecoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const strictDecoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
 
 /** UTF-8 has no lone surrogates: each becomes U+FFFD, as in any encoder of the platform. */
-const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, '\ufffd');
+const wellFormed = (text: string): string => text.toWellFormed();
 
 function wholeTextOf(bytes: Uint8Array): string | null {
   try {

@@ -47,6 +47,17 @@ export class PieceEncoder {
     return ids;
   }
 
+  /** The bytes that have a token, up to `most` of them; the others vanish from a text. */
+  keptBytes(bytes: Uint8Array, most: number): Uint8Array {
+    if (!this.#absentBytes) return bytes.subarray(0, most);
+    const kept = new Uint8Array(Math.min(bytes.length, most));
+    let length = 0;
+    for (let at = 0; at < bytes.length && length < kept.length; at++) {
+      if (this.#idOfByte[bytes[at]!] !== ABSENT) kept[length++] = bytes[at]!;
+    }
+    return kept.subarray(0, length);
+  }
+
   #compute(piece: string): readonly number[] {
     const isShort = piece.length * 3 <= this.#longestForTiktoken;
     if (isShort && !this.#absentBytes) return this.#byTiktoken(piece);

@@ -14,6 +14,11 @@ export interface Tokenizer {
   /** Special tokens, by text. */
   readonly specialTokens: ReadonlyMap<string, TokenId>;
   encode(text: string, special: SpecialText): TokenId[];
+  /**
+   * A lower bound of what `encode` gives, without encoding: fast on any text. It stops at `most + 1`; 0 where this tokenizer may drop text,
+   * so that there is no bound.
+   */
+  fewestTokens(text: string, most: number): number;
   /** Applies the tokenizer's post-processor (BOS, EOS) to a whole prompt, as Hugging Face does with add_special_tokens. */
   withSpecialTokens(ids: readonly TokenId[]): TokenId[];
   /** Bytes of one token; a special token gives its text's bytes. Throws `invalid_value` for an id outside the vocabulary. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { AppError } from '../../core/errors.js';
 import type { CompletionAsk, TextModel, TextToken } from '../../models/text-model.js';
 import type { Handlers, Schemas, SocketHandlers } from '../contract.js';
-import { messagesOf, templateOf } from '../conversation.js';
+import { messagesOf, promptOf } from '../conversation.js';
 import {
   type ChoiceUpdate,
   type EventBatches,
@@ -49,7 +49,7 @@ function askOf(body: Body, model: TextModel): CompletionAsk {
   if (body.top_logprobs !== undefined && !body.logprobs)
     throw new AppError('invalid_value', "'top_logprobs' needs logprobs: true", { param: 'top_logprobs' });
   refuseIdleStreamOptions(body);
-  const prompt = templateOf(model).encode(messagesOf(body.messages), { addGenerationPrompt: true });
+  const prompt = promptOf(model, messagesOf(body.messages), { addGenerationPrompt: true });
   return {
     prompt,
     maxTokens:

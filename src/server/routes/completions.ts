@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { AppError } from '../../core/errors.js';
 import type { TokenId } from '../../core/units.js';
 import type { CompletionAsk, TextModel, TextToken } from '../../models/text-model.js';
+import { assertMayFit } from '../context-limit.js';
 import type { Handlers, Schemas, SocketHandlers } from '../contract.js';
 import {
   type ChoiceUpdate,
@@ -82,8 +83,10 @@ export function refuseIdleStreamOptions({ stream, stream_options }: Schemas['Str
     });
 }
 
-function promptsOf(prompt: Body['prompt'], { tokenizer }: TextModel): TokenId[][] {
+function promptsOf(prompt: Body['prompt'], model: TextModel): TokenId[][] {
+  const { tokenizer } = model;
   const encode = (text: string | readonly number[], param: string): TokenId[] => {
+    if (typeof text === 'string') assertMayFit(text, model, param);
     const ids =
       typeof text === 'string'
         ? tokenizer.withSpecialTokens(tokenizer.encode(text, 'as_text'))

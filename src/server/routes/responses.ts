@@ -2,7 +2,7 @@ import { AppError } from '../../core/errors.js';
 import type { CompletionAsk, TextModel } from '../../models/text-model.js';
 import type { ChatMessage } from '../../models/tokenizer/tokenizer.js';
 import type { Handlers, Schemas, SocketHandlers } from '../contract.js';
-import { messagesOf, templateOf, textOf } from '../conversation.js';
+import { messagesOf, promptOf, textOf } from '../conversation.js';
 import { type GenerationContext, generate } from '../generation.js';
 import { requestContext, type ServerParts } from '../parts.js';
 import {
@@ -20,6 +20,8 @@ import { type StreamEvent, sendEvents } from '../streaming/sse.js';
 import { refuseIdleStreamOptions } from './completions.js';
 
 type Body = Schemas['CreateResponseRequest'];
+/** A body that says which model. */
+type NamedBody = Body & { readonly model: string };
 
 const STORED = { entries: 1024, characters: 2 ** 25 };
 const LOGPROBS = 'message.output_text.logprobs';
@@ -67,12 +69,26 @@ async function startResponse(
       ? []
       : store.get(body.previous_response_id, 'previous_response_id').messages;
   const messages = [...history, ...inputOf(body)];
-  const model = await parts.pool.text(body.model);
+  const named: NamedBody = { ...body, model: body.model ?? (await defaultModel(parts)) };
+  const model = await parts.pool.text(named.model);
   const batches = await generate(model, [askOf(body, messages, model)], context);
-  const response = openResponse(body);
+  const response = openResponse(named);
   return stored(responseEvents(response, batches, withLogprobs(body)), (closed) => {
     if (body.store) store.put({ response: closed, messages: [...messages, answerOf(closed)] });
   });
+}
+
+/** OpenAI's contract lets a response leave its model open. Throws `missing_required_parameter` where several could be meant. */
+async function defaultModel({ config, pool }: ServerParts): Promise<string> {
+  const models = (await pool.list()).filter(({ kind }) => kind === 'language').map(({ id }) => id);
+  const preloaded = config.models.preload.find((id) => models.includes(id));
+  if (preloaded !== undefined) return preloaded;
+  if (models.length === 1) return models[0]!;
+  throw new AppError(
+    'missing_required_parameter',
+    `'model' is required where there is not one language model alone; there are ${models.length}: ${models.join(', ')}`,
+    { param: 'model' },
+  );
 }
 
 /** Numbers the events, and hands on the finished response before its last event is out: a client may continue it at once. */
@@ -98,7 +114,7 @@ function askOf(body: Body, messages: readonly ChatMessage[], model: TextModel): 
     });
   const instructions =
     body.instructions === undefined ? [] : [{ role: 'system', content: body.instructions }];
-  const prompt = templateOf(model).encode([...instructions, ...messages], { addGenerationPrompt: true });
+  const prompt = promptOf(model, [...instructions, ...messages], { addGenerationPrompt: true }, 'input');
   return {
     prompt,
     maxTokens: body.max_output_tokens ?? Math.max(1, model.contextLength - prompt.length),
@@ -113,7 +129,7 @@ function askOf(body: Body, messages: readonly ChatMessage[], model: TextModel): 
   };
 }
 
-const inputOf = ({ input }: Body): ChatMessage[] =>
+const inputOf = ({ input = [] }: Body): ChatMessage[] =>
   typeof input === 'string'
     ? [{ role: 'user', content: input }]
     : messagesOf(input.map(({ role, content }) => ({ role, content })));

@@ -1,8 +1,9 @@
 import { AppError } from '../../core/errors.js';
 import type { TokenId } from '../../core/units.js';
 import type { RewardModel, RewardScore } from '../../models/reward-model.js';
+import { assertMayFit } from '../context-limit.js';
 import type { Handlers, Schemas } from '../contract.js';
-import { messagesOf, templateOf } from '../conversation.js';
+import { messagesOf, promptOf } from '../conversation.js';
 import { disconnection } from '../limits.js';
 import type { ServerParts } from '../parts.js';
 
@@ -27,9 +28,11 @@ export function rewardRoutes({ pool }: ServerParts): Pick<Handlers, 'createRewar
       const model = await pool.reward(query?.model ?? (await onlyRewardModel()));
       const texts = typeof body.query === 'string' ? [body.query] : body.query;
       // That client sends decoded sequences with their control tokens, so the caller owns the prompt.
-      const sequences = texts.map((text, index) =>
-        whole(model.tokenizer.encode(text, 'parse'), `query.${index}`),
-      );
+      const sequences = texts.map((text, index) => {
+        const field = `query.${index}`;
+        assertMayFit(text, model, field);
+        return whole(model.tokenizer.encode(text, 'parse'), field);
+      });
       const scores = await model.score(sequences, { tokenValues: false, signal: disconnection(reply) });
       const rewards = scores.map(({ score }) => score);
       return { rewards, scores: rewards, extra_logs: {} };
@@ -77,14 +80,20 @@ function sequencesOf(input: Input, model: RewardModel, param: string): TokenId[]
   const { tokenizer } = model;
   if (messages !== undefined)
     return input.completions.map((content) =>
-      templateOf(model).encode([...messagesOf(messages), { role: 'assistant', content }], {
-        addGenerationPrompt: false,
-      }),
+      promptOf(
+        model,
+        [...messagesOf(messages), { role: 'assistant', content }],
+        { addGenerationPrompt: false },
+        param,
+      ),
     );
+  assertMayFit(prompt!, model, `${param}.prompt`);
   const head = tokenizer.withSpecialTokens(tokenizer.encode(prompt!, 'as_text'));
-  return input.completions.map((completion, index) =>
-    whole([...head, ...tokenizer.encode(completion, 'as_text')], `${param}.completions.${index}`),
-  );
+  return input.completions.map((completion, index) => {
+    const field = `${param}.completions.${index}`;
+    assertMayFit(completion, model, field);
+    return whole([...head, ...tokenizer.encode(completion, 'as_text')], field);
+  });
 }
 
 function whole(sequence: TokenId[], param: string): TokenId[] {

@@ -159,6 +159,24 @@ describe('refusals', { skip: skipWithoutShared }, () => {
     }
   });
 
+  test('a text that cannot fit the context is refused before it is encoded, on every route', async () => {
+    const long = 'a'.repeat(90_000);
+    const messages = [{ role: 'user', content: long }];
+    for (const [path, body, param] of [
+      ['/v1/completions', { ...completion, prompt: long }, 'prompt'],
+      ['/v1/completions', { ...completion, prompt: ['Hi', long] }, 'prompt.1'],
+      ['/v1/chat/completions', { ...chat, messages }, 'messages'],
+      ['/v1/responses', { model: MODEL, input: long }, 'input'],
+    ] as const) {
+      const { status, body: answer } = await server.call(path, body);
+      assert.deepEqual(
+        [status, answer.error.code, answer.error.param],
+        [400, 'context_length_exceeded', param],
+      );
+      assert.match(answer.error.message, /context is 2048 tokens.* at least 2049 tokens/);
+    }
+  });
+
   test("the caller's request id comes back, a harmful one does not", async () => {
     const idOf = async (id: string) =>
       (await server.fetch('/healthz', undefined, { headers: { 'x-request-id': id } })).headers.get(

@@ -89,6 +89,14 @@ describe('the official OpenAI client', { skip: skipWithoutShared }, () => {
     });
     const alone = await client.responses.create({ ...ask, input: 'What is my name?' });
     assert.ok(second.usage!.input_tokens > alone.usage!.input_tokens + first.usage!.output_tokens);
+    const unnamed = await client.responses.create({ input: 'Hi', max_output_tokens: 1, temperature: 0 });
+    assert.equal(unnamed.model, MODEL);
+    const { output_text: opening } = await client.responses.create({
+      max_output_tokens: 4,
+      temperature: 0,
+      ignore_eos: true,
+    } as OpenAI.Responses.ResponseCreateParamsNonStreaming);
+    assert.notEqual(opening, '');
     await client.responses.delete(first.id);
     await assert.rejects(client.responses.retrieve(first.id), OpenAI.NotFoundError);
   });
