@@ -46,6 +46,9 @@ export function appendCuda(
   api.SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda.pointer);
 }
 
+/** OrtLoggingLevel. */
+const FATAL = 4;
+
 /** Looks for the provider library, the driver and the device, then has ONNX Runtime load its provider. */
 export function findCuda(library: OrtLibrary, cuda: CudaOptions, driver = loadCudaDriver()): CudaFinding {
   const path = join(library.folder, providerFile);
@@ -54,6 +57,11 @@ export function findCuda(library: OrtLibrary, cuda: CudaOptions, driver = loadCu
   const device = findDevice(driver, cuda.deviceId ?? 0);
   if (device.kind !== 'ready') return device;
   try {
+    // Without an environment ONNX Runtime has no logger, and says that in place of what went wrong.
+    using _env = owned(
+      created<Pointer<'OrtEnv'>>((out) => library.api.CreateEnv(FATAL, 'instructd', out)),
+      library.api.ReleaseEnv,
+    );
     using options = owned(
       created<Pointer<'OrtSessionOptions'>>((out) => library.api.CreateSessionOptions(out)),
       library.api.ReleaseSessionOptions,
