@@ -1,7 +1,7 @@
 /**
- * Trains a real checkpoint on real text for a few steps and prints what happened: SFT on Self-Instruct's seed tasks, then a reward model
- * on HH-RLHF's harmless pairs, with its accuracy on pairs that it has not seen.
- *   npm run bench -- real-training CHECKPOINT_DIR SEED_TASKS.jsonl HH_PAIRS.jsonl [SFT_STEPS] [REWARD_STEPS]
+ * Trains a real checkpoint on real text for a few steps and prints what happened: SFT on Self-Instruct's seed tasks, a reward model on
+ * HH-RLHF's harmless pairs with its accuracy on pairs that it has not seen, then PPO against that reward model.
+ *   npm run bench -- real-training CHECKPOINT_DIR SEED_TASKS.jsonl HH_PAIRS.jsonl [SFT_STEPS] [REWARD_STEPS] [PPO_ITERATIONS]
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -18,6 +18,9 @@ import {
 } from '../src/train/data/examples.js';
 import { parseRow } from '../src/train/data/rows.js';
 import type { TrainEvent } from '../src/train/events.js';
+import { trainPpo } from '../src/train/ppo/ppo.js';
+import { ppoPresets } from '../src/train/ppo/ppo-presets.js';
+import { RewardNetwork } from '../src/train/ppo/reward-network.js';
 import { instructGptReward, trainReward } from '../src/train/reward.js';
 import { instructGptSft, trainSft } from '../src/train/sft.js';
 
@@ -57,6 +60,7 @@ async function report(name: string, events: AsyncIterable<TrainEvent>): Promise<
       );
     } else if (event.type === 'evaluation') console.log(`${name} evaluation:`, event.metrics);
     else if (event.type === 'stopped') console.log(`${name} stopped:`, event);
+    else if (event.type === 'sample') console.log(`${name} sample:`, JSON.stringify(event.completion));
   }
   const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const third = Math.max(1, Math.floor(losses.length / 3));
@@ -141,8 +145,67 @@ async function reward(
   await report('reward', trainReward(runtime, job, { signal: new AbortController().signal }));
 }
 
+const PPO_PROMPT_TOKENS = 64;
+const PPO_RESPONSE_TOKENS = 32;
+
+interface PpoAsk {
+  readonly policy: string;
+  readonly rewardModel: string;
+  readonly output: string;
+  readonly pairs: readonly string[];
+  readonly iterations: number;
+}
+
+/** Prompts are the openings of pairs that the reward model was not trained on. */
+async function ppo(
+  runtime: Runtime,
+  { policy, rewardModel, output, pairs, iterations }: PpoAsk,
+): Promise<void> {
+  const loaded = (await loadTokenizer(policy))!;
+  const encoder = new ExampleEncoder({ ...loaded, contextLength: PPO_PROMPT_TOKENS + 1 });
+  const numbered = pairs
+    .toReversed()
+    .map((row, i) => ({ line: i + 1, row: parseRow('comparisons', row, i + 1) }));
+  const { examples: prompts } = await encodeRows(
+    numbered,
+    ({ row, line }) => [encoder.prompt(row.context, line)],
+    'skip',
+  );
+  const maxTime = PPO_PROMPT_TOKENS + PPO_RESPONSE_TOKENS + 1;
+  using reward = new RewardNetwork(runtime, rewardModel, { maxTime, batchRows: 8, ending: [] });
+  const options = {
+    ...ppoPresets.instructgpt,
+    iterations,
+    batchSize: 16,
+    minibatches: 2,
+    microBatchRows: 8,
+    rolloutRows: 16,
+    responseTokens: PPO_RESPONSE_TOKENS,
+    schedule: { type: 'constant', warmUpSteps: 0 } as const,
+    pretraining: { coefficient: 0, rowsPerEpisode: 0 },
+    seed: 1,
+  };
+  const events = trainPpo(
+    runtime,
+    {
+      place: { model: policy, output, precision: 'bfloat16', checkpoints: null },
+      options,
+      value: { type: 'reward_model', directory: rewardModel },
+      reward,
+      rewardId: 'reward model of this run',
+      prompts,
+      pretraining: [],
+      stopIds: loaded.tokenizer.endOfText,
+      decode: (ids) => loaded.tokenizer.decode(ids),
+      samples: 1,
+    },
+    { signal: new AbortController().signal },
+  );
+  await report('PPO', events);
+}
+
 export default async function realTraining(args: readonly string[]): Promise<void> {
-  const [model, seedTasks, pairs, sftSteps = '16', rewardSteps = '32'] = args;
+  const [model, seedTasks, pairs, sftSteps = '12', rewardSteps = '40', iterations = '4'] = args;
   if (model === undefined || seedTasks === undefined || pairs === undefined)
     throw new Error(
       'npm run bench -- real-training CHECKPOINT_DIR SEED_TASKS.jsonl HH_PAIRS.jsonl [SFT_STEPS] [REWARD_STEPS]',
@@ -155,14 +218,16 @@ export default async function realTraining(args: readonly string[]): Promise<voi
     const encoder = (contextLength: number) => new ExampleEncoder({ ...loaded, contextLength });
     const policy = join(work, 'sft');
     await sft(runtime, model, policy, linesOf(seedTasks), Number(sftSteps), encoder(SFT_TOKENS));
-    await reward(
-      runtime,
+    const rewardModel = join(work, 'reward');
+    const rows = linesOf(pairs);
+    await reward(runtime, policy, rewardModel, rows, Number(rewardSteps), encoder(REWARD_TOKENS));
+    await ppo(runtime, {
       policy,
-      join(work, 'reward'),
-      linesOf(pairs),
-      Number(rewardSteps),
-      encoder(REWARD_TOKENS),
-    );
+      rewardModel,
+      output: join(work, 'ppo'),
+      pairs: rows,
+      iterations: Number(iterations),
+    });
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
