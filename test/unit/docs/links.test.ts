@@ -25,5 +25,8 @@ test('every npm script and instructd command that README names exists', () => {
   const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> };
   const named = [...readme.matchAll(/npm (?:run )?([a-z]+)/g)].map(([, name]) => name as string);
   const own = new Set(['ci', 'install']);
-  assert.deepEqual(named.filter((name) => !own.has(name) && scripts[name] === undefined), []);
+  assert.deepEqual(
+    named.filter((name) => !own.has(name) && scripts[name] === undefined),
+    [],
+  );
 });
