@@ -18,7 +18,7 @@ await using pool = await openModelPool({
   engine: {
     slots: streams,
     contextLength: 1024,
-    prefillChunk: 256,
+    prefillChunk: 128,
     maxQueuedRequests: 512,
     maxQueuedPromptTokens: 2 ** 18,
     laneBuffer: 64,

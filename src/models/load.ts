@@ -27,25 +27,35 @@ export interface LoadOptions {
  * `provider_unavailable`.
  */
 export async function loadTextModel(record: ModelRecord, options: LoadOptions): Promise<TextModel> {
-  const { tokenizer, chatTemplate } = await requireTokenizer(record);
-  const engine = await RemoteEngine.open(record.id, {
+  const opening = RemoteEngine.open(record.id, {
     source: sourceOf(record, options),
     runtime: options.runtime,
     engine: options.engine,
   });
+  const { opened: engine, tokenizer, chatTemplate } = await withTokenizer(record, opening);
   return new EngineTextModel({ id: record.id, engine, tokenizer, chatTemplate });
 }
 
 /** Ready to score. Throws as `loadTextModel` does. */
 export async function loadRewardModel(record: ModelRecord, options: LoadOptions): Promise<RewardModel> {
-  const { tokenizer, chatTemplate } = await requireTokenizer(record);
   const { contextLength, maxQueuedRequests, maxQueuedPromptTokens } = options.engine;
-  const scorer = await RemoteScorer.open(record.id, {
+  const opening = RemoteScorer.open(record.id, {
     source: sourceOf(record, options),
     runtime: options.runtime,
     options: { contextLength, maxQueuedRequests, maxQueuedTokens: maxQueuedPromptTokens },
   });
+  const { opened: scorer, tokenizer, chatTemplate } = await withTokenizer(record, opening);
   return new EngineRewardModel({ id: record.id, scorer, tokenizer, chatTemplate });
+}
+
+/** The tokenizer is read on this thread while a worker opens the graph: together they are most of a boot. */
+async function withTokenizer<T extends AsyncDisposable>(record: ModelRecord, opening: Promise<T>) {
+  const [loaded, opened] = await Promise.allSettled([requireTokenizer(record), opening]);
+  if (loaded.status === 'fulfilled' && opened.status === 'fulfilled') {
+    return { ...loaded.value, opened: opened.value };
+  }
+  if (opened.status === 'fulfilled') await opened.value[Symbol.asyncDispose]();
+  throw loaded.status === 'rejected' ? loaded.reason : (opened as PromiseRejectedResult).reason;
 }
 
 async function requireTokenizer(record: ModelRecord) {

@@ -68,7 +68,7 @@ export function readConfig(environment: Environment = process.env): ServerConfig
       engine: {
         slots: integer('SLOTS', 16, { least: 1, most: 1024 }),
         contextLength: integer('CONTEXT_LENGTH', 2048, { least: 16, most: 2 ** 20 }),
-        prefillChunk: integer('PREFILL_CHUNK', 256, { least: 1, most: 65536 }),
+        prefillChunk: integer('PREFILL_CHUNK', 128, { least: 1, most: 65536 }),
         maxQueuedRequests: integer('MAX_QUEUED_REQUESTS', 512, { least: 1, most: 2 ** 20 }),
         maxQueuedPromptTokens: integer('MAX_QUEUED_PROMPT_TOKENS', 2 ** 18, { least: 1, most: 2 ** 30 }),
         laneBuffer: integer('LANE_BUFFER', 64, { least: 1, most: 65536 }),
