@@ -15,6 +15,7 @@ import {
   type CommonOptions,
   digestExamples,
   exportTo,
+  identityOf,
   instructGptAdam,
   openTrainable,
   type TrainingPlace,
@@ -28,7 +29,7 @@ export interface DpoOptions extends CommonOptions {
   readonly labelSmoothing: number;
 }
 
-/** The paper's beta, batch size and warm-up with a rate of 1e-6 (Rafailov et al. 2023, appendix B), in steps. */
+/** Beta, batch size, rate and warm-up of Rafailov et al. 2023, appendix B; their optimizer is RMSprop, this is Adam. */
 export const paperDpo = Object.freeze<DpoOptions>({
   epochs: 1,
   batchSize: 64,
@@ -67,7 +68,7 @@ export async function* trainDpo(
 
 class DpoObjective implements Objective, Disposable {
   readonly model: Trainable;
-  readonly identity;
+  readonly identity: string;
   readonly #job: DpoJob;
   readonly #loss: LossSession;
   readonly #forward: ForwardSession;
@@ -78,15 +79,10 @@ class DpoObjective implements Objective, Disposable {
     const { options, train, validation } = job;
     this.model = model;
     this.#job = job;
-    this.identity = {
-      method: 'dpo',
-      options: { ...options, microBatchTokens: 0 },
-      config: { ...model.config },
-      data: [
-        ...[train, validation].map((set) => digestExamples(set.flatMap(({ sequences }) => sequences))),
-        JSON.stringify(train.map(({ ranks }) => ranks)),
-      ],
-    } as unknown as Objective['identity'];
+    this.identity = identityOf('dpo', options, model.config, [
+      ...[train, validation].map((set) => digestExamples(set.flatMap(({ sequences }) => sequences))),
+      JSON.stringify(train.map(({ ranks }) => ranks)),
+    ]);
     const maxTime = [...train, ...validation].map(longestOf).reduce((most, time) => Math.max(most, time), 1);
     this.#loss = new LossSession(
       runtime,

@@ -48,13 +48,6 @@ export interface SampleEvent {
   readonly metrics: Metrics;
 }
 
-/** Rows that were left out or a setting that does nothing: said once, where it is found. */
-export interface NoticeEvent {
-  readonly type: 'notice';
-  readonly step: number;
-  readonly message: string;
-}
-
 export interface FinishedEvent {
   readonly type: 'finished';
   readonly step: number;
@@ -81,6 +74,5 @@ export type TrainEvent =
   | EvaluationEvent
   | CheckpointEvent
   | SampleEvent
-  | NoticeEvent
   | FinishedEvent
   | StoppedEvent;

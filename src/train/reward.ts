@@ -15,6 +15,7 @@ import {
   type CommonOptions,
   digestExamples,
   exportTo,
+  identityOf,
   instructGptAdam,
   openTrainable,
   type TrainingPlace,
@@ -65,7 +66,7 @@ export async function* trainReward(
 
 class RewardObjective implements Objective, Disposable {
   readonly model: Trainable;
-  readonly identity;
+  readonly identity: string;
   readonly #job: RewardJob;
   readonly #loss: LossSession;
   readonly #forward: ForwardSession;
@@ -74,16 +75,11 @@ class RewardObjective implements Objective, Disposable {
     this.model = model;
     this.#job = job;
     const sets = [job.train, ...Object.values(job.heldOut)];
-    this.identity = {
-      method: 'reward',
-      options: { ...job.options, microBatchTokens: 0 },
-      config: { ...model.config },
-      data: [
-        ...sets.map((set) => digestExamples(set.flatMap(({ sequences }) => sequences))),
-        JSON.stringify(job.train.map(({ ranks }) => ranks)),
-        digestExamples(job.demonstrations),
-      ],
-    } as unknown as Objective['identity'];
+    this.identity = identityOf('reward', job.options, model.config, [
+      ...sets.map((set) => digestExamples(set.flatMap(({ sequences }) => sequences))),
+      JSON.stringify(job.train.map(({ ranks }) => ranks)),
+      digestExamples(job.demonstrations),
+    ]);
     const longest = [
       ...sets.flat().map(longestOf),
       ...job.demonstrations.map(({ tokens }) => tokens.length),

@@ -22,6 +22,7 @@ import {
   type CommonOptions,
   digestExamples,
   exportTo,
+  identityOf,
   instructGptAdam,
   openTrainable,
   PRETRAINING_STREAM,
@@ -97,7 +98,7 @@ function checkJob({ options, pretraining, validation, score }: SftJob): void {
 
 class SftObjective implements Objective, Disposable {
   readonly model: Trainable;
-  readonly identity;
+  readonly identity: string;
   readonly #job: SftJob;
   readonly #train: readonly Example[];
   readonly #validation: readonly Example[];
@@ -112,12 +113,12 @@ class SftObjective implements Objective, Disposable {
     this.#job = job;
     this.#train = withLossOn(job.train, options.loss);
     this.#validation = withLossOn(job.validation, options.loss);
-    this.identity = {
-      method: 'sft',
-      options: { ...options, microBatchTokens: 0 },
-      config: { ...model.config },
-      data: [job.train, job.validation, pretraining].map(digestExamples),
-    } as unknown as Objective['identity'];
+    this.identity = identityOf(
+      'sft',
+      options,
+      model.config,
+      [job.train, job.validation, pretraining].map(digestExamples),
+    );
     const all = [this.#train, this.#validation, pretraining].flat();
     const maxTime = all.reduce((longest, { tokens }) => Math.max(longest, tokens.length), 1);
     const residual = options.dropout > 0 ? { residual: dropoutResidual } : {};

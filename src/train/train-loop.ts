@@ -1,9 +1,8 @@
 /** What SFT, reward and DPO training share: epochs of batches, one optimizer step each, checkpoints, evaluation, an end with a reason. */
-import { createHash } from 'node:crypto';
 import { Rng } from '../core/rng.js';
 import type { CheckpointEvent, EvaluationEvent, Metrics, StoppedEvent, TrainEvent } from './events.js';
 import { createSchedule, type ScheduleOptions } from './optim/schedule.js';
-import { type JsonValue, StateStore } from './train-state.js';
+import { StateStore } from './train-state.js';
 import type { Trainable } from './trainable.js';
 
 export interface CheckpointPolicy {
@@ -40,8 +39,8 @@ export interface Evaluation {
 /** What a trainer learns: its batches and their gradients. */
 export interface Objective {
   readonly model: Trainable;
-  /** Whatever decides the run: configuration and data. A checkpoint of another run is refused. */
-  readonly identity: JsonValue;
+  /** A hash of whatever decides the run: options, model and data. A checkpoint of another run is refused. */
+  readonly identity: string;
   readonly batchesAnEpoch: number;
   /** The same for the same generator. */
   batches(rng: Rng): readonly (readonly number[])[];
@@ -57,8 +56,6 @@ interface Progress {
   step: number;
   best: number | null;
 }
-
-export const digest = (data: string | Uint8Array): string => createHash('sha256').update(data).digest('hex');
 
 /**
  * Runs to the end, to an abort, or to a loss that is not finite. The position in the data is the step alone: each epoch's batches follow
@@ -98,19 +95,17 @@ class Loop {
   readonly #objective: Objective;
   readonly #options: LoopOptions;
   readonly #store: StateStore | null;
-  readonly #run: string;
 
   constructor(objective: Objective, options: LoopOptions) {
-    const { checkpoints, ...decisive } = options;
+    const { checkpoints } = options;
     this.#objective = objective;
     this.#options = options;
     this.totalSteps = options.epochs * objective.batchesAnEpoch;
     this.#store = checkpoints && new StateStore(checkpoints.directory, checkpoints.keep);
-    this.#run = digest(JSON.stringify([decisive, objective.identity]));
   }
 
   resume(): void {
-    using saved = this.#store?.openLatest(this.#run) ?? null;
+    using saved = this.#store?.openLatest(this.#objective.identity) ?? null;
     if (saved === null) return;
     saved.restore('model', this.#objective.model);
     const { best, metrics } = saved.values as { readonly best: number | null; readonly metrics: Metrics };
@@ -126,8 +121,8 @@ class Loop {
     const learningRate =
       this.#options.learningRate *
       createSchedule(this.#options.schedule).factor(this.progress.step, this.totalSteps);
-    const { gradientNorm } = model.step(learningRate);
-    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+    const gradientNorm = Number.isFinite(loss) ? model.step(learningRate).gradientNorm : Number.NaN;
+    if (!Number.isFinite(gradientNorm)) {
       yield this.#stopped(
         'not_finite',
         `Step ${this.progress.step + 1} has a loss of ${loss} and a gradient norm of ${gradientNorm}; lower the learning rate.`,
@@ -178,7 +173,7 @@ class Loop {
     const { step, best } = this.progress;
     const path = this.#store.save({
       step,
-      run: this.#run,
+      run: this.#objective.identity,
       models: { model: this.#objective.model },
       values: { best, metrics: this.lastMetrics },
       buffers: {},

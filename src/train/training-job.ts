@@ -1,7 +1,9 @@
 /** What every trainer of a checkpoint takes, and how a job opens its model. */
+import { createHash } from 'node:crypto';
 import { Rng } from '../core/rng.js';
 import type { Runtime } from '../models/runtime/session.js';
 import { readModelConfig } from '../models/transformer/load-decoder.js';
+import type { ModelConfig } from '../models/transformer/model-config.js';
 import { byLayer } from './autodiff/recompute.js';
 import type { Example } from './data/examples.js';
 import { type ExportedHead, exportModel, type WeightPrecision } from './export-model.js';
@@ -9,7 +11,6 @@ import { freshScalarHead, type HeadName, layoutOf, loadWeights } from './model-w
 import type { AdamWOptions } from './optim/adamw.js';
 import type { LossGraph } from './step.js';
 import type { CheckpointPolicy, LoopOptions } from './train-loop.js';
-import { digest } from './train-loop.js';
 import { Trainable } from './trainable.js';
 
 export interface TrainingPlace {
@@ -83,6 +84,18 @@ export const exportTo = (model: Trainable, place: TrainingPlace, head: ExportedH
     head,
   });
 
+const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
+
 /** A hash of what a run learns from. */
 export const digestExamples = (examples: readonly Example[]): string =>
   digest(examples.map(({ tokens, start }) => `${start}:${tokens.join(',')}`).join('\n'));
+
+/** The run's identity. How its batches are cut and its activations kept does not decide what comes out. */
+export function identityOf(
+  method: string,
+  { microBatchTokens: _, activations: __, ...options }: CommonOptions,
+  config: ModelConfig,
+  data: readonly string[],
+): string {
+  return digest(JSON.stringify({ method, options, config, data }));
+}
