@@ -1,14 +1,12 @@
 import { Rng } from '../../core/rng.js';
+import { shuffle } from '../data/length-grouping.js';
 
-/** 0 .. size - 1 in a seeded order (Fisher and Yates). */
-export function shuffledIndices(size: number, rng: Rng): number[] {
-  const order = Array.from({ length: size }, (_, index) => index);
-  for (let last = size - 1; last > 0; last--) {
-    const other = rng.below(last + 1);
-    [order[last], order[other]] = [order[other]!, order[last]!];
-  }
-  return order;
-}
+/** 0 .. size - 1 in a seeded order. */
+export const shuffledIndices = (size: number, rng: Rng): number[] =>
+  shuffle(
+    Array.from({ length: size }, (_, index) => index),
+    rng,
+  );
 
 /**
  * An endless walk over a dataset, shuffled anew in each pass. What stands at a place follows from the seed and the place alone, so that
