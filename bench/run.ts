@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 const benchmarks = [
   'engine',
   'graph-build',
+  'ppo',
   'real-training',
   'runtime-overhead',
   'serving',
