@@ -107,7 +107,7 @@ const instructgpt: PpoHyperparameters = {
   batchSize: 512,
   minibatches: 8,
   epochs: 1,
-  microBatchRows: 64,
+  microBatchRows: 16,
   rolloutRows: 64,
   responseTokens: 128,
   responseEnd: 'stop_token',
