@@ -58,7 +58,20 @@ function randomPrompts(): TokenId[][] {
   );
 }
 
-async function ours(directory: string, { policy, reward, prompts, threads, iterations }: Workload) {
+/** Of one iteration: wall clock, and processor time of all threads, which other programs on the machine change little. */
+interface Iteration {
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+}
+
+interface OurIteration extends Iteration {
+  readonly step: StepEvent;
+}
+
+async function ours(
+  directory: string,
+  { policy, reward, prompts, threads, iterations }: Workload,
+): Promise<OurIteration[]> {
   using runtime = openRuntime({ provider: 'cpu', threads });
   using scorer = new RewardNetwork(runtime, reward, {
     maxTime: PROMPT_TOKENS + RESPONSE_TOKENS,
@@ -87,21 +100,26 @@ async function ours(directory: string, { policy, reward, prompts, threads, itera
     decode: () => '',
     samples: 0,
   };
-  const steps: StepEvent[] = [];
-  for await (const event of trainPpo(runtime, job, { signal: new AbortController().signal }))
-    if (event.type === 'step') steps.push(event);
-  return steps.slice(WARM_UP);
+  const found: OurIteration[] = [];
+  let before = process.cpuUsage();
+  for await (const step of trainPpo(runtime, job, { signal: new AbortController().signal })) {
+    if (step.type !== 'step') continue;
+    const { user, system } = process.cpuUsage(before);
+    before = process.cpuUsage();
+    found.push({ step, seconds: step.tokens / step.tokensPerSecond, cpuSeconds: (user + system) / 1e6 });
+  }
+  return found.slice(WARM_UP);
 }
 
-/** Seconds of each counted iteration of TRL's trainer. */
-async function trl(python: string, workload: Workload, directory: string): Promise<number[]> {
+/** The counted iterations of TRL's trainer. */
+async function trl(python: string, workload: Workload, directory: string): Promise<Iteration[]> {
   const file = join(directory, 'prompts.json');
   writeFileSync(file, JSON.stringify(workload.prompts));
   const { policy, reward, threads, iterations } = workload;
   const script = join(root, 'bench/peers/trl_ppo.py');
   const args = [script, policy, reward, file, RESPONSE_TOKENS, WARM_UP, iterations, threads].map(String);
   const { stdout } = await promisify(execFile)(python, args, { maxBuffer: 1 << 26 });
-  return (JSON.parse(stdout.trim().split('\n').at(-1)!) as { seconds: number[] }).seconds;
+  return (JSON.parse(stdout.trim().split('\n').at(-1)!) as { iterations: Iteration[] }).iterations;
 }
 
 export default async function bench(args: readonly string[]): Promise<void> {
@@ -128,19 +146,28 @@ export default async function bench(args: readonly string[]): Promise<void> {
   }
 }
 
-function report(steps: readonly StepEvent[], theirs: readonly number[]): void {
-  const seconds = median(steps.map(({ tokens, tokensPerSecond }) => tokens / tokensPerSecond));
-  const share = (phase: string) => median(steps.map(({ metrics }) => metrics[`${phase}Share`]!));
-  const tokens = PROMPTS * RESPONSE_TOKENS;
+const tokens = PROMPTS * RESPONSE_TOKENS;
+
+function line(name: string, iterations: readonly Iteration[]): Iteration {
+  const seconds = median(iterations.map((one) => one.seconds));
+  const cpuSeconds = median(iterations.map((one) => one.cpuSeconds));
+  const rate = Math.round(tokens / seconds);
   console.log(
-    `instructd  ${seconds.toFixed(3)} s an iteration, ${Math.round(tokens / seconds)} response tokens/s`,
+    `${name.padEnd(10)} ${seconds.toFixed(3)} s an iteration (${cpuSeconds.toFixed(3)} s of processor time), ${rate} response tokens/s`,
   );
-  for (const phase of ['rollout', 'scoring', 'update'])
-    console.log(`  ${phase.padEnd(8)} ${(100 * share(phase)).toFixed(0).padStart(3)} %`);
-  const gap = Math.max(...steps.map(({ metrics }) => metrics.samplerGap!));
+  return { seconds, cpuSeconds };
+}
+
+function report(iterations: readonly OurIteration[], theirs: readonly Iteration[]): void {
+  const our = line('instructd', iterations);
+  for (const phase of ['rollout', 'scoring', 'update']) {
+    const share = median(iterations.map(({ step }) => step.metrics[`${phase}Share`]!));
+    console.log(`  ${phase.padEnd(8)} ${(100 * share).toFixed(0).padStart(3)} %`);
+  }
+  const gap = Math.max(...iterations.map(({ step }) => step.metrics.samplerGap!));
   console.log(`  largest |log-probability difference| of sampler and trainer ${gap.toExponential(1)}`);
   if (theirs.length === 0) return;
-  const peer = median(theirs);
-  console.log(`TRL        ${peer.toFixed(3)} s an iteration, ${Math.round(tokens / peer)} response tokens/s`);
-  console.log(`ratio      ${(peer / seconds).toFixed(2)}x`);
+  const peer = line('TRL', theirs);
+  const ratio = (key: keyof Iteration) => (peer[key] / our[key]).toFixed(2);
+  console.log(`ratio      ${ratio('seconds')}x in time, ${ratio('cpuSeconds')}x in processor time`);
 }

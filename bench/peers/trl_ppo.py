@@ -1,4 +1,5 @@
-"""TRL's PPO trainer on the workload of bench/ppo.ts. The last line it prints is {"seconds": [...]}, one number a counted iteration.
+"""TRL's PPO trainer on the workload of bench/ppo.ts. The last line it prints is {"iterations": [...]}, wall and
+processor seconds of each counted iteration.
 
 Usage: python trl_ppo.py POLICY REWARD PROMPTS.json RESPONSE_TOKENS WARM_UP ITERATIONS THREADS
 Needs: pip install trl==1.9.0 accelerate datasets transformers torch   (trl 1.16 has no PPO any more)
@@ -28,13 +29,17 @@ prompts = json.load(open(prompts_path))
 
 
 class Clock(TrainerCallback):
-    """The time at the end of each iteration."""
+    """Wall and processor time at the end of each iteration."""
 
     def __init__(self):
-        self.times = [time.perf_counter()]
+        self.times = [self.now()]
+
+    @staticmethod
+    def now():
+        return time.perf_counter(), time.process_time()
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.times.append(time.perf_counter())
+        self.times.append(self.now())
 
 
 def language_model():
@@ -80,5 +85,5 @@ with tempfile.TemporaryDirectory() as output:
         callbacks=[clock],
     )
     trainer.train()
-seconds = [later - earlier for earlier, later in zip(clock.times, clock.times[1:])]
-print(json.dumps({"seconds": seconds[warm_up:]}))
+spans = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(clock.times, clock.times[1:])]
+print(json.dumps({"iterations": [{"seconds": wall, "cpuSeconds": cpu} for wall, cpu in spans[warm_up:]]}))
