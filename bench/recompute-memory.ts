@@ -1,7 +1,7 @@
 /**
  * What recomputing layers saves and costs: peak memory and time of a forward and backward pass, each in a process of its own.
  *
- *     node dist/bench/recompute-memory.js
+ *     npm run bench -- recompute-memory
  */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -53,14 +53,18 @@ function measure(mode: string): { readonly peakMegabytes: number; readonly secon
   return { peakMegabytes: process.resourceUsage().maxRSS / 1024, seconds };
 }
 
-const [mode] = process.argv.slice(2);
-if (mode === undefined) {
-  const modes = ['kept', 'recomputed'];
-  const rows = modes.map((each) => {
-    const output = execFileSync(process.execPath, [fileURLToPath(import.meta.url), each], {
+/** Without a mode both are measured, each in its own process; with one, that one's figures are printed as JSON. */
+export default async function bench([mode]: readonly string[]): Promise<void> {
+  if (mode !== undefined) {
+    console.log(JSON.stringify(measure(mode)));
+    return;
+  }
+  const runner = fileURLToPath(new URL('./run.js', import.meta.url));
+  const rows = ['kept', 'recomputed'].map((activations) => {
+    const output = execFileSync(process.execPath, [runner, 'recompute-memory', activations], {
       encoding: 'utf8',
     });
-    return { activations: each, ...(JSON.parse(output) as ReturnType<typeof measure>) };
+    return { activations, ...(JSON.parse(output) as ReturnType<typeof measure>) };
   });
   console.table(rows);
-} else console.log(JSON.stringify(measure(mode)));
+}

@@ -8,6 +8,7 @@ const benchmarks = [
   'graph-build',
   'ppo',
   'real-training',
+  'recompute-memory',
   'runtime-overhead',
   'serving',
   'tokenizer',
