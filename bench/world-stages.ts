@@ -86,7 +86,7 @@ export interface RewardSize {
 }
 
 /** Completions that a labeler ranks; the paper's labelers had 4 to 9. */
-const COMPLETIONS = 6;
+const COMPLETIONS = 4;
 const HELD_OUT_PROMPTS = 200;
 
 /** Answers of the SFT model, ranked. */
@@ -128,7 +128,7 @@ export async function rank(
   const heldOut = worldPrompts(stage.seed + 51, 'validation', HELD_OUT_PROMPTS);
   const job = {
     place: { model: sft, output, precision: 'float32' as const, checkpoints: null },
-    options: { ...instructGptReward, epochs, batchSize: 16, learningRate: 5e-4, seed: stage.seed },
+    options: { ...instructGptReward, epochs, batchSize: 8, learningRate: 1e-3, seed: stage.seed },
     train,
     heldOut: { prompts: await comparisons(stage, sft, heldOut, 32) },
     demonstrations: demonstrations(stage),
@@ -172,8 +172,8 @@ const policyOptions = (seed: number, { iterations, kl, pretraining }: PolicySize
   ({
     ...ppoPresets.instructgpt,
     iterations,
-    batchSize: 128,
-    minibatches: 4,
+    batchSize: 64,
+    minibatches: 2,
     microBatchRows: 64,
     rolloutRows: 64,
     responseTokens: ANSWER_TOKENS,

@@ -32,7 +32,7 @@ import {
   supervise,
 } from './world-stages.js';
 
-const REWARD = { prompts: 1_200, epochs: 2 } as const;
+const REWARD = { prompts: 600, epochs: 2 } as const;
 /** Too little to know what people want. */
 const SMALL_REWARD = { prompts: 48, epochs: 4 } as const;
 const KL = 0.05;
@@ -75,7 +75,7 @@ async function measure(stage: Stage, directory: string, count: number): Promise<
   const scores = goldScores(prompts, writer.answer(encodePrompts(stage, prompts), stage.seed + 90));
   const loss = corpusLoss(stage.runtime, directory, await heldOutCorpus(directory, CORPUS_ROWS));
   const rates = ratesOf(scores);
-  progress(`${directory}: gold ${rates.gold.toFixed(3)}, corpus loss ${loss.toFixed(3)}`);
+  progress(`${directory}: ${JSON.stringify(rates)}, corpus loss ${loss.toFixed(3)}`);
   return { scores, rates, corpusLoss: loss };
 }
 
