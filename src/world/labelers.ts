@@ -4,7 +4,8 @@ import type { Task } from './task.js';
 
 /**
  * Simulated labelers: the gold score seen through noise, so that two of them agree with each other on 70-80 % of pairs, as the paper's
- * did (72.6 +- 1.5 %, section 3.4). Outputs that look equally good to a labeler get the same rank.
+ * did (72.6 +- 1.5 %, section 3.4); a tie is a verdict too. Outputs that look about equally good to a labeler get the same rank, since
+ * otherwise most of the pairs that a good model gives would be ranked by noise alone.
  */
 export interface LabelerOptions {
   /** Standard deviation of what a labeler adds to the gold score. */
@@ -13,7 +14,7 @@ export interface LabelerOptions {
   readonly tieWithin: number;
 }
 
-export const defaultLabeler: LabelerOptions = { noise: 0.16, tieWithin: 0.02 };
+export const defaultLabeler: LabelerOptions = { noise: 0.14, tieWithin: 0.2 };
 
 /** Ranks of the completions, 1 best; equal ranks are ties. Identical texts tie always. */
 export function rankCompletions(
