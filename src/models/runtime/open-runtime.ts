@@ -64,10 +64,11 @@ class OrtRuntime implements Runtime {
     this.version = version;
     this.#api = api;
     this.#options = options;
+    // First, since it is what can fail: a device without memory for one more context.
+    this.#cuda = choice.provider === 'cuda' ? openCuda(api, options.cuda?.deviceId ?? 0) : null;
     // ONNX Runtime has one environment a process and counts its owners; the first owner's severity holds for what has no session.
     this.#env = created((out) => api.CreateEnv(this.#severity, 'instructd', out));
     this.#hostInfo = created((out) => api.CreateCpuMemoryInfo(DEVICE_ALLOCATOR, DEFAULT_MEMORY, out));
-    this.#cuda = choice.provider === 'cuda' ? openCuda(api, options.cuda?.deviceId ?? 0) : null;
     this.#lifetime = new Lifetime(() => this.#release());
   }
 
