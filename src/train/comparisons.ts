@@ -1,8 +1,10 @@
 /** Ranked completions as pairs: every pair of a prompt is in one micro-batch, and each completion goes through the model once. */
+import { AppError } from '../core/errors.js';
 import type { Feeds } from './batch-run.js';
 import type { Example, RankedExample } from './data/examples.js';
 import { microBatches } from './data/length-grouping.js';
 import { floatFeed, indexFeed } from './language-loss.js';
+import { requireExamples } from './training-job.js';
 
 /** Rows of a micro-batch and the pairs between them. */
 export interface PairBatch {
@@ -17,6 +19,22 @@ export interface PairBatch {
 /** Index pairs (better, worse); ties make none. */
 export function rankedPairs(ranks: readonly number[]): (readonly [number, number])[] {
   return ranks.flatMap((rank, i) => ranks.flatMap((other, j) => (rank < other ? [[i, j] as const] : [])));
+}
+
+/**
+ * Rows are refused where they are parsed; comparisons made in code are looked at here.
+ * @throws AppError `dataset_empty`; `invalid_value` where a comparison has no two completions of different ranks
+ */
+export function requirePairs(train: readonly RankedExample[]): void {
+  requireExamples(train);
+  const at = train.findIndex(({ ranks }) => rankedPairs(ranks).length === 0);
+  if (at < 0) return;
+  const { length } = train[at]!.ranks;
+  throw new AppError(
+    'invalid_value',
+    `Comparison ${at} has ${length} completions and no two of different ranks, so there is nothing to learn from it.`,
+    { param: `train.${at}.ranks` },
+  );
 }
 
 export const longestOf = ({ sequences }: RankedExample): number =>

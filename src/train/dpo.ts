@@ -1,7 +1,7 @@
 /** Direct preference optimisation (Rafailov et al. 2023) on the comparisons that a reward model learns from. */
 import type { Rng } from '../core/rng.js';
 import type { Runtime } from '../models/runtime/session.js';
-import { longestOf, type PairBatch, pairBatches, pairFeeds, pairShare } from './comparisons.js';
+import { longestOf, type PairBatch, pairBatches, pairFeeds, pairShare, requirePairs } from './comparisons.js';
 import type { Example, RankedExample } from './data/examples.js';
 import { lengthGroupedBatches, microBatches } from './data/length-grouping.js';
 import { answerFeeds, answerForwardGraph, dpoLossGraph } from './dpo-loss.js';
@@ -61,6 +61,7 @@ export async function* trainDpo(
   job: DpoJob,
   { signal }: { readonly signal: AbortSignal },
 ): AsyncGenerator<TrainEvent> {
+  requirePairs(job.train);
   using model = openTrainable(runtime, job.place.model, ['language'], job.options);
   using objective = new DpoObjective(runtime, model, job);
   yield* trainLoop(objective, { ...job.options, checkpoints: job.place.checkpoints }, signal);

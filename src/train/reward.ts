@@ -1,7 +1,8 @@
 /** Reward modelling from ranked completions (Ouyang et al. 2022, section 3.5, equation 1). */
+import { AppError } from '../core/errors.js';
 import type { Rng } from '../core/rng.js';
 import type { Runtime } from '../models/runtime/session.js';
-import { longestOf, pairBatches, pairFeeds, pairShare, rankedPairs } from './comparisons.js';
+import { longestOf, pairBatches, pairFeeds, pairShare, rankedPairs, requirePairs } from './comparisons.js';
 import type { Example, RankedExample } from './data/examples.js';
 import { lengthGroupedBatches, microBatches } from './data/length-grouping.js';
 import type { TrainEvent } from './events.js';
@@ -59,6 +60,12 @@ export async function* trainReward(
   job: RewardJob,
   { signal }: { readonly signal: AbortSignal },
 ): AsyncGenerator<TrainEvent> {
+  requirePairs(job.train);
+  const isHeldOut = Object.values(job.heldOut).some((set) => set.length > 0);
+  if (job.options.selection === 'validation_accuracy' && !isHeldOut)
+    throw new AppError('invalid_value', 'Selection by accuracy needs held-out comparisons.', {
+      param: 'selection',
+    });
   using model = openTrainable(runtime, job.place.model, ['score'], job.options);
   using objective = new RewardObjective(runtime, model, job);
   yield* trainLoop(objective, { ...job.options, checkpoints: job.place.checkpoints }, signal);

@@ -26,6 +26,7 @@ import {
   instructGptAdam,
   openTrainable,
   PRETRAINING_STREAM,
+  requireExamples,
   type TrainingPlace,
   withActivations,
 } from './training-job.js';
@@ -84,7 +85,8 @@ export async function* trainSft(
   yield* trainLoop(objective, { ...job.options, checkpoints: job.place.checkpoints }, signal);
 }
 
-function checkJob({ options, pretraining, validation, score }: SftJob): void {
+function checkJob({ options, train, pretraining, validation, score }: SftJob): void {
+  requireExamples(train);
   const refuse = (param: keyof SftOptions, message: string): never => {
     throw new AppError('invalid_value', message, { param });
   };

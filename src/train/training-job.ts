@@ -1,5 +1,6 @@
 /** What every trainer of a checkpoint takes, and how a job opens its model. */
 import { createHash } from 'node:crypto';
+import { AppError } from '../core/errors.js';
 import { Rng } from '../core/rng.js';
 import type { Runtime } from '../models/runtime/session.js';
 import { readModelConfig } from '../models/transformer/load-decoder.js';
@@ -83,6 +84,14 @@ export const exportTo = (model: Trainable, place: TrainingPlace, head: ExportedH
     precision: place.precision,
     head,
   });
+
+/** @throws AppError `dataset_empty` */
+export function requireExamples(train: readonly unknown[]): void {
+  if (train.length > 0) return;
+  throw new AppError('dataset_empty', 'There is nothing to train on: the training set has no examples.', {
+    param: 'train',
+  });
+}
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
 

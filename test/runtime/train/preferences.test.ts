@@ -117,6 +117,20 @@ describe('a reward model', { skip: skipWithoutShared }, () => {
   });
 });
 
+test('a comparison with one completion or all tied, and an empty set, start no run', async () => {
+  const [good] = comparisons(1, 1);
+  const one = { sequences: good!.sequences.slice(0, 1), ranks: [1] };
+  const tied = { ...good!, ranks: [2, 2, 2, 2] };
+  for (const [train, code, param] of [
+    [[good!, one], 'invalid_value', 'train.1.ranks'],
+    [[tied], 'invalid_value', 'train.0.ranks'],
+    [[], 'dataset_empty', 'train'],
+  ] as const) {
+    await assert.rejects(collect(trainReward(runtime, { ...rewardJob(), train }, never)), { code, param });
+    await assert.rejects(collect(trainDpo(runtime, { ...dpoJob(), train }, never)), { code, param });
+  }
+});
+
 const dpoOptions: DpoOptions = {
   epochs: 3,
   batchSize: 8,
