@@ -27,7 +27,7 @@ interface RowPiece {
 }
 
 /** Bump when the same specs would give other bytes. */
-const RECIPE = 1;
+const RECIPE = 2;
 
 /** One name for what the specs ask of one checkpoint, so that a cache never serves another graph's weights. */
 export function preparedName(contentHash: string, specs: readonly WeightSpec[]): string {

@@ -33,17 +33,16 @@ test('int8 blocks lose under 0.6 % and int4 blocks under 9 % of normal weights',
   assert.ok(relativeError(values, dequantizeRows(quantizeRows(values, 96, int4), 96, int4)) < 0.09);
 });
 
-test('int4 beats plain rounding of the largest magnitude to -8', () => {
-  const values = normals(64 * 32);
-  const plain = values.map((value, index) => {
-    const block = values.subarray(index - (index % 32), index - (index % 32) + 32);
-    const scale = block.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a)) / -8;
-    return Math.max(-8, Math.min(7, Math.round(value / scale))) * scale;
-  });
-  assert.ok(
-    relativeError(values, dequantizeRows(quantizeRows(values, 32, int4), 32, int4)) <
-      0.96 * relativeError(values, plain),
-  );
+test('int4: the largest magnitude is kept to the last bit whatever its sign, and its opposite loses one level', () => {
+  for (const sign of [1, -1]) {
+    const row = new Float32Array(32);
+    row[4] = 2.4 * sign;
+    row[5] = -2.4 * sign;
+    const restored = dequantizeRows(quantizeRows(row, 32, int4), 32, int4);
+    assert.equal(restored[4], Math.fround(2.4 * sign));
+    assert.ok(Math.abs((restored[5] as number) + 2.1 * sign) < 1e-6);
+    assert.equal(Math.abs(restored[6] as number), 0);
+  }
 });
 
 test('int8: zero is byte 128, the largest magnitude is 127 levels, and a short last block is padded with zeros', () => {
