@@ -48,12 +48,49 @@ export interface DecodeOptions {
   readonly residual?: Residual;
 }
 
+/** `row * time + position` of each picked position. */
+export type PickedIndices = Value<'int64', readonly ['picked']>;
+export type PickedHidden = Value<'float32', readonly ['picked', 'model']>;
+
 /** Hidden states after the last norm. Parameters are named in the scope around the call. */
 export function decode(g: GraphBuilder, config: ModelConfig, tokens: Tokens, options: DecodeOptions): Hidden {
   const { maxTime, residual = (x: Hidden) => x } = options;
   const attend = createAttention(g, config, tokens, maxTime);
-  const decoder = config.architecture === 'gpt2' ? decodeGpt2 : decodeLlama;
-  return decoder(g, config, tokens, attend, residual);
+  return decoders[config.architecture](g, config, tokens, { attend, residual, keep: (x) => x }) as Hidden;
+}
+
+/**
+ * Hidden states after the last norm at the picked positions, as `decode` and a pick behind it would give them. In the last layer only
+ * they go on from attention: its output projection and MLP are not computed for positions that nothing reads.
+ */
+export function decodePicked(
+  g: GraphBuilder,
+  config: ModelConfig,
+  tokens: Tokens,
+  picked: PickedIndices,
+  { maxTime }: Pick<DecodeOptions, 'maxTime'>,
+): PickedHidden {
+  const attend = createAttention(g, config, tokens, maxTime);
+  const keep: Passage['keep'] = (x, layer) => (layer === config.layers - 1 ? pickRows(x, picked) : x);
+  return decoders[config.architecture](g, config, tokens, {
+    attend,
+    residual: (x) => x,
+    keep,
+  }) as PickedHidden;
+}
+
+/** [rows, time, k] -> [picked, k] */
+export function pickRows(x: Float, picked: PickedIndices): Float {
+  const tokens = op.mergeAxes(x, ['rows', 'time'] as never, 'tokens') as Float;
+  return op.gather(tokens, 'tokens', picked) as Float;
+}
+
+/** What a decoder's layers are given. */
+interface Passage {
+  readonly attend: Attend;
+  readonly residual: Residual;
+  /** Of a layer's attention and residual stream, the positions that go on. */
+  readonly keep: (x: Float, layer: number) => Float;
 }
 
 /** Name of the embedding table, which a tied language head shares. */
@@ -69,18 +106,12 @@ const bias = <const A extends Axes>(g: GraphBuilder, name: string, axes: A): Val
   g.parameter(`${name}.bias`, 'float32', axes);
 
 /** x W^T (+ b), W as Hugging Face's Linear keeps it. */
-function project<K extends string, const N extends string>(
-  g: GraphBuilder,
-  x: Value<'float32', readonly ['rows', 'time', K]>,
-  name: string,
-  as: N,
-  biased: boolean,
-): Value<'float32', readonly ['rows', 'time', N]> {
-  const y = op.linear(x, weight(g, name, [as, x.axes[2] as K]) as Value<'float32', readonly [N, NoInfer<K>]>);
-  return (biased ? op.add(y as Float, bias(g, name, [as])) : y) as Value<
-    'float32',
-    readonly ['rows', 'time', N]
-  >;
+function project(g: GraphBuilder, x: Float, name: string, as: string, biased: boolean): Float {
+  const y = op.linear(
+    x as Value<'float32', readonly [...Axes, string]>,
+    weight(g, name, [as, x.axes.at(-1)!]),
+  ) as Float;
+  return biased ? op.add(y, bias(g, name, [as])) : y;
 }
 
 const activations: Readonly<Record<ModelConfig['activation'], (x: Float) => Float>> = {
@@ -93,13 +124,12 @@ function decodeLlama(
   g: GraphBuilder,
   config: ModelConfig,
   tokens: Tokens,
-  attend: Attend,
-  residual: Residual,
-): Hidden {
+  { attend, residual, keep }: Passage,
+): Float {
   const { biases } = config;
-  const norm = (x: Hidden, name: string) =>
-    op.rmsNorm(x, weight(g, name, ['model']), config.normEpsilon) as Hidden;
-  let x = op.gather(embedding(g, config), 'vocabulary', tokens) as Hidden;
+  const norm = (x: Float, name: string) =>
+    op.rmsNorm(x as Hidden, weight(g, name, ['model']), config.normEpsilon) as Float;
+  let x = op.gather(embedding(g, config), 'vocabulary', tokens) as Float;
   for (let layer = 0; layer < config.layers; layer++) {
     x = g.scope(`model.layers.${layer}`, () => {
       const normed = norm(x, 'input_layernorm');
@@ -107,20 +137,17 @@ function decodeLlama(
         const q = project(g, normed, 'q_proj', 'query', biases.queryKeyValue);
         const k = project(g, normed, 'k_proj', 'key', biases.queryKeyValue);
         const v = project(g, normed, 'v_proj', 'key', biases.queryKeyValue);
-        const context = attend(layer, { q, k, v });
-        return project(g, context, 'o_proj', 'model', biases.attentionOutput);
+        const context = attend(layer, { q, k, v } as Projections) as Float;
+        return project(g, keep(context, layer), 'o_proj', 'model', biases.attentionOutput);
       });
-      const middle = op.add(x, residual(attended)) as Hidden;
+      const middle = op.add(keep(x, layer), residual(attended as Hidden) as Float);
       const inner = norm(middle, 'post_attention_layernorm');
       const fed = g.scope('mlp', () => {
-        const gate = activations[config.activation](
-          project(g, inner, 'gate_proj', 'mlp', biases.mlp) as Float,
-        );
+        const gate = activations[config.activation](project(g, inner, 'gate_proj', 'mlp', biases.mlp));
         const up = project(g, inner, 'up_proj', 'mlp', biases.mlp);
-        const product = op.mul(gate, up as Float) as typeof up;
-        return project(g, product, 'down_proj', 'model', biases.mlp);
+        return project(g, op.mul(gate, up), 'down_proj', 'model', biases.mlp);
       });
-      return op.add(middle, residual(fed)) as Hidden;
+      return op.add(middle, residual(fed as Hidden) as Float);
     });
   }
   return norm(x, 'model.norm');
@@ -131,11 +158,15 @@ function decodeGpt2(
   g: GraphBuilder,
   config: ModelConfig,
   tokens: Tokens,
-  attend: Attend,
-  residual: Residual,
-): Hidden {
-  const norm = (x: Hidden, name: string) =>
-    op.layerNorm(x, weight(g, name, ['model']), bias(g, name, ['model']), config.normEpsilon) as Hidden;
+  { attend, residual, keep }: Passage,
+): Float {
+  const norm = (x: Float, name: string) =>
+    op.layerNorm(
+      x as Hidden,
+      weight(g, name, ['model']),
+      bias(g, name, ['model']),
+      config.normEpsilon,
+    ) as Float;
   const affine = (x: Float, name: string, from: string, to: string): Float =>
     op.add(
       op.matmul(x as Value<'float32', readonly [...Axes, string]>, weight(g, name, [from, to])) as Float,
@@ -144,24 +175,33 @@ function decodeGpt2(
   const position = op.range(op.squeeze(op.extentValue(tokens, 'time'), []), 'time');
   const table = g.parameter('transformer.wpe.weight', 'float32', ['positions', 'model']);
   const embedded = op.gather(embedding(g, config), 'vocabulary', tokens) as Float;
-  let x = op.add(embedded, op.gather(table, 'positions', position) as Float) as Hidden;
+  let x = op.add(embedded, op.gather(table, 'positions', position) as Float) as Float;
   for (let layer = 0; layer < config.layers; layer++) {
     x = g.scope(`transformer.h.${layer}`, () => {
-      const packed = affine(norm(x, 'ln_1') as Float, 'attn.c_attn', 'model', 'query+key+value');
+      const packed = affine(norm(x, 'ln_1'), 'attn.c_attn', 'model', 'query+key+value');
       const [q, k, value] = op.split(packed, 'query+key+value', ['query', 'key', 'value']) as readonly [
         Float,
         Float,
         Float,
       ];
       const v = op.rename(value, { value: 'key' } as never) as Float;
-      const context = attend(layer, { q, k, v } as Projections);
-      const attended = affine(context as Float, 'attn.c_proj', 'query', 'model') as Hidden;
-      const middle = op.add(x, residual(attended)) as Hidden;
-      const inner = activations[config.activation](
-        affine(norm(middle, 'ln_2') as Float, 'mlp.c_fc', 'model', 'mlp'),
-      );
-      return op.add(middle, residual(affine(inner, 'mlp.c_proj', 'mlp', 'model') as Hidden)) as Hidden;
+      const context = attend(layer, { q, k, v } as Projections) as Float;
+      const attended = affine(keep(context, layer), 'attn.c_proj', 'query', 'model');
+      const middle = op.add(keep(x, layer), residual(attended as Hidden) as Float);
+      const inner = activations[config.activation](affine(norm(middle, 'ln_2'), 'mlp.c_fc', 'model', 'mlp'));
+      const fed = affine(inner, 'mlp.c_proj', 'mlp', 'model');
+      return op.add(middle, residual(fed as Hidden) as Float);
     });
   }
   return norm(x, 'transformer.ln_f');
 }
+
+type Decoder = (g: GraphBuilder, config: ModelConfig, tokens: Tokens, passage: Passage) => Float;
+
+const decoders: Readonly<Record<ModelConfig['architecture'], Decoder>> = {
+  llama: decodeLlama,
+  mistral: decodeLlama,
+  qwen2: decodeLlama,
+  qwen3: decodeLlama,
+  gpt2: decodeGpt2,
+};

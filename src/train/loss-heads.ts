@@ -3,25 +3,22 @@ import type { GraphBuilder } from '../models/graph/builder.js';
 import type { Axes, Value } from '../models/graph/ir.js';
 import * as op from '../models/graph/ops.js';
 import type { ModelConfig } from '../models/transformer/model-config.js';
-import { embedding, type Float, type Hidden } from './differentiable-decoder.js';
+import {
+  embedding,
+  type Float,
+  type Hidden,
+  type PickedHidden,
+  type PickedIndices,
+  pickRows,
+} from './differentiable-decoder.js';
 
-export type { Float } from './differentiable-decoder.js';
+export type { Float, PickedIndices } from './differentiable-decoder.js';
 
 /** One number for each picked position. */
 export type Picked = Value<'float32', readonly ['picked']>;
-/** `row * time + position` of each picked position. */
-export type PickedIndices = Value<'int64', readonly ['picked']>;
-
-type PickedHidden = Value<'float32', readonly ['picked', 'model']>;
-
 /** [rows, time, model] -> [picked, model] */
-export function pick(hidden: Hidden, picked: PickedIndices): PickedHidden {
-  const tokens = op.mergeAxes(hidden, ['rows', 'time'], 'tokens') as Value<
-    'float32',
-    readonly ['tokens', 'model']
-  >;
-  return op.gather(tokens, 'tokens', picked);
-}
+export const pick = (hidden: Hidden, picked: PickedIndices): PickedHidden =>
+  pickRows(hidden as Float, picked) as PickedHidden;
 
 /** Log-probabilities over the vocabulary at picked positions, logits divided by the temperature: float32 [picked, vocabulary]. */
 export function languageHead(g: GraphBuilder, config: ModelConfig, x: PickedHidden, temperature = 1): Float {

@@ -2,9 +2,9 @@
 import { GraphBuilder } from '../../models/graph/builder.js';
 import * as op from '../../models/graph/ops.js';
 import type { ModelConfig } from '../../models/transformer/model-config.js';
-import { decode, decoderAxes } from '../differentiable-decoder.js';
+import { decodePicked, decoderAxes } from '../differentiable-decoder.js';
 import type { ForwardGraph } from '../forward.js';
-import { languageHead, type Picked, pick, scalarHead, targetLogprobs } from '../loss-heads.js';
+import { languageHead, type Picked, scalarHead, targetLogprobs } from '../loss-heads.js';
 import { negativeLogLikelihood, policyLoss, valueLoss } from '../losses.js';
 import type { LossGraph } from '../step.js';
 
@@ -12,7 +12,7 @@ import type { LossGraph } from '../step.js';
 function trunk(name: string, config: ModelConfig, maxTime: number) {
   const g = new GraphBuilder(name, decoderAxes(config));
   const tokens = g.input('tokens', 'int64', ['rows', 'time']);
-  const hidden = pick(decode(g, config, tokens, { maxTime }), g.input('picked', 'int64', ['picked']));
+  const hidden = decodePicked(g, config, tokens, g.input('picked', 'int64', ['picked']), { maxTime });
   return { g, hidden };
 }
 type Trunk = ReturnType<typeof trunk>;
