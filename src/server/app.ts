@@ -8,6 +8,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { AppError } from '../core/errors.js';
 import type { Keys } from './auth.js';
 import { bindContract, type Contract, type Handlers, type SocketHandlers } from './contract.js';
+import { MOST_JSON_LEVELS, nestsDeeper } from './json-depth.js';
 import type { ServerParts } from './parts.js';
 import { errorBody, retryAfterSeconds, statusOf, toProblem } from './problem.js';
 import { chatRoutes } from './routes/chat.js';
@@ -74,8 +75,14 @@ export async function buildApp(parts: AppParts): Promise<FastifyInstance> {
 function readJson(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, text, done) =>
-    text === '' ? done(null, undefined) : parse(request, String(text), done),
+    text === '' ? done(null, undefined) : parse(request, flatEnough(String(text)), done),
   );
+}
+
+/** Throws `invalid_json`. */
+function flatEnough(json: string): string {
+  if (!nestsDeeper(json, MOST_JSON_LEVELS)) return json;
+  throw new AppError('invalid_json', `The body nests deeper than ${MOST_JSON_LEVELS} levels`);
 }
 
 /** The caller's own id where it sent a harmless one, so that its log and ours can be joined. */

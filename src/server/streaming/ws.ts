@@ -3,6 +3,7 @@ import type { RawData } from 'ws';
 import { AppError } from '../../core/errors.js';
 import type { HttpOperationId } from '../contract.js';
 import type { GenerationContext } from '../generation.js';
+import { MOST_JSON_LEVELS, nestsDeeper } from '../json-depth.js';
 import type { ServerParts } from '../parts.js';
 import { errorBody, toProblem } from '../problem.js';
 import type { StreamEvent } from './sse.js';
@@ -46,8 +47,11 @@ export class Wire {
 /** @throws AppError `invalid_json`. */
 export function parseFrame(data: RawData, isBinary: boolean): unknown {
   if (isBinary) throw new AppError('invalid_json', 'Frames are text, not binary');
+  const json = String(data);
+  if (nestsDeeper(json, MOST_JSON_LEVELS))
+    throw new AppError('invalid_json', `The frame nests deeper than ${MOST_JSON_LEVELS} levels`);
   try {
-    return JSON.parse(String(data));
+    return JSON.parse(json);
   } catch {
     throw new AppError('invalid_json', 'The frame is not valid JSON');
   }

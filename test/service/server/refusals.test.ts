@@ -119,6 +119,11 @@ describe('refusals', { skip: skipWithoutShared }, () => {
       assert.equal(status, 400, raw.slice(0, 20));
     }
     assert.equal((await server.call('/v1/completions', completion)).status, 200);
+    const nested = await server.call('/v1/completions', `{"model":${'['.repeat(65)}${']'.repeat(65)}}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+    });
+    assert.match(nested.body.error.message, /deeper than 64 levels/);
   });
 
   test('wrong method, media type and size have their own status', async () => {
