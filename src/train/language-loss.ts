@@ -3,7 +3,7 @@ import { GraphBuilder } from '../models/graph/builder.js';
 import type { ModelConfig } from '../models/transformer/model-config.js';
 import type { Feed, Feeds } from './batch-run.js';
 import type { Example } from './data/examples.js';
-import { decode, decoderAxes, type Residual } from './differentiable-decoder.js';
+import { decode, decodePicked, decoderAxes, type Residual } from './differentiable-decoder.js';
 import type { ForwardGraph } from './forward.js';
 import { languageHead, type Picked, pick, targetLogprobs } from './loss-heads.js';
 import { negativeLogLikelihood } from './losses.js';
@@ -22,8 +22,12 @@ export function learnedLogprobs(g: GraphBuilder, config: ModelConfig, options: L
   const picked = g.input('picked', 'int64', ['picked']);
   const targets = g.input('targets', 'int64', ['picked']);
   const { maxTime, residual } = options;
-  const hidden = decode(g, config, tokens, { maxTime, ...(residual && { residual: residual(g) }) });
-  return targetLogprobs(languageHead(g, config, pick(hidden, picked)), targets);
+  // Dropout masks are made for every position, so that a position's mask does not depend on which ones are learned.
+  const hidden =
+    residual === undefined
+      ? decodePicked(g, config, tokens, picked, { maxTime })
+      : pick(decode(g, config, tokens, { maxTime, residual: residual(g) }), picked);
+  return targetLogprobs(languageHead(g, config, hidden), targets);
 }
 
 /** Negative log-likelihood of the learned tokens, each weighted by the input `weights`. */

@@ -3,17 +3,17 @@ import { GraphBuilder } from '../models/graph/builder.js';
 import type { ModelConfig } from '../models/transformer/model-config.js';
 import type { Feeds } from './batch-run.js';
 import type { Example } from './data/examples.js';
-import { decode, decoderAxes } from './differentiable-decoder.js';
+import { decodePicked, decoderAxes } from './differentiable-decoder.js';
 import type { ForwardGraph } from './forward.js';
 import { indexFeed, int64 } from './language-loss.js';
-import { type Picked, pick, scalarHead } from './loss-heads.js';
+import { type Picked, scalarHead } from './loss-heads.js';
 import { pairwiseLoss } from './losses.js';
 import type { LossGraph } from './step.js';
 
 function lastScores(g: GraphBuilder, config: ModelConfig, maxTime: number): Picked {
   const tokens = g.input('tokens', 'int64', ['rows', 'time']);
   const picked = g.input('picked', 'int64', ['picked']);
-  return scalarHead(g, pick(decode(g, config, tokens, { maxTime }), picked), 'score');
+  return scalarHead(g, decodePicked(g, config, tokens, picked, { maxTime }), 'score');
 }
 
 /** Readings: `scores`, one a row; `margins`, one a pair. */
