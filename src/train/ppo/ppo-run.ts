@@ -57,7 +57,8 @@ export class PpoRun implements Disposable {
   readonly #owned: OwnedParts;
   #baseline: Baseline | null = null;
   #rollout: SavedRollout = { episodes: [], scores: null };
-  #savedAt = -1;
+  /** What the newest checkpoint holds: iteration and progress of its rollout. */
+  #saved = '';
 
   /** @throws AppError of `checkJob` and of loading a checkpoint */
   constructor(runtime: Runtime, job: PpoJob) {
@@ -93,7 +94,7 @@ export class PpoRun implements Disposable {
     this.controller = controllerOf(this.job.options.kl, coefficient);
     this.#baseline = baseline;
     this.#rollout = readRollout(saved);
-    if (this.#rollout.scores !== null) this.#savedAt = saved.step;
+    this.#saved = this.#progress;
   }
 
   /** Whether every prompt of the batch has its response. */
@@ -210,7 +211,7 @@ export class PpoRun implements Disposable {
 
   /** Writes the networks and the rollout. Nothing where the last checkpoint holds the same, or where none are kept. */
   save(): string | null {
-    if (this.#store === null || this.#savedAt === this.iteration) return null;
+    if (this.#store === null || this.#saved === this.#progress) return null;
     const values: SavedValues = { coefficient: this.controller.coefficient, baseline: this.#baseline };
     const path = this.#store.save({
       step: this.iteration,
@@ -219,8 +220,13 @@ export class PpoRun implements Disposable {
       values: values as never,
       buffers: rolloutBuffers(this.#rollout),
     });
-    if (this.#rollout.scores !== null) this.#savedAt = this.iteration;
+    this.#saved = this.#progress;
     return path;
+  }
+
+  get #progress(): string {
+    const { episodes, scores } = this.#rollout;
+    return `${this.iteration} ${episodes.length} ${scores !== null}`;
   }
 
   get isCheckpointDue(): boolean {
@@ -232,13 +238,9 @@ export class PpoRun implements Disposable {
     return this.#store?.latestPath ?? null;
   }
 
-  /** The newest checkpoint whose weights have passed the guards. One that an abort left of the weights that failed is removed. */
-  lastGoodCheckpoint(): string | null {
-    const path = this.latestCheckpoint;
-    if (path === null || this.#store!.steps.at(-1) !== this.iteration || this.#savedAt === this.iteration)
-      return path;
-    rmSync(path);
-    return this.latestCheckpoint;
+  /** Removes a checkpoint of the weights as they are, which have failed: an abort before the guards saw them can have left one. */
+  discardCheckpoint(): void {
+    if (this.#store?.steps.at(-1) === this.iteration) rmSync(this.#store.latestPath!);
   }
 
   [Symbol.dispose](): void {

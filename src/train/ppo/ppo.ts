@@ -30,12 +30,14 @@ export async function* trainPpo(
       return;
     }
     if (collected === 'not_finite') {
+      run.discardCheckpoint();
       yield stopped(run, 'not_finite', 'The policy gives NaN or infinite logits; lower the learning rate.');
       return;
     }
     const assessed = clock.time('scoring', () => run.assess());
     const violation = run.violation(assessed);
     if (violation !== null) {
+      run.discardCheckpoint();
       yield stopped(run, 'guard', violation);
       return;
     }
@@ -90,7 +92,7 @@ const stopped = (run: PpoRun, reason: StopReason, message: string): StoppedEvent
   step: run.iteration,
   reason,
   message,
-  checkpoint: reason === 'aborted' ? run.latestCheckpoint : run.lastGoodCheckpoint(),
+  checkpoint: run.latestCheckpoint,
 });
 
 function* samplesOf({ job, iteration }: PpoRun, { scored }: Assessed): Generator<SampleEvent> {

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { openRuntime } from '../../../../src/models/runtime/open-runtime.js';
 import type { StoppedEvent, TrainEvent } from '../../../../src/train/events.js';
 import type { PpoJob } from '../../../../src/train/ppo/ppo-job.js';
 import type { GuardOptions } from '../../../../src/train/ppo/ppo-presets.js';
 import { functionReward } from '../../../../src/train/ppo/reward-source.js';
+import { readRollout } from '../../../../src/train/ppo/rollout-state.js';
+import { SavedState } from '../../../../src/train/train-state.js';
 import { run, Scratch, smallJob, smallOptions } from './ppo-fixture.js';
 
 const runtime = openRuntime({ provider: 'cpu', threads: 2 });
@@ -80,25 +83,51 @@ test('a reward that is not a number stops the run before the weights are touched
   assert.equal(saved(events).at(-1)!.step, 1);
 });
 
-test('an abort in the middle of a rollout keeps what was drawn', async () => {
+test('a run aborted in the middle of a rollout keeps what was drawn and ends as an undisturbed one', async () => {
   using scratch = new Scratch();
   const controller = new AbortController();
-  const job = smallJob(scratch);
+  const job = smallJob(scratch, { options: { ...smallOptions, rolloutRows: 4 }, samples: 1 });
   const place = {
     ...job.place,
     checkpoints: { directory: scratch.path('checkpoints'), everySteps: 100, keep: 2 },
   };
-  const options = { ...smallOptions, rolloutRows: 4 };
+  // Samples are decoded before an update. The rollout that follows gives the event loop a turn before each group of rows: one turn passes.
   const decode: PpoJob['decode'] = () => {
-    controller.abort();
+    setImmediate(() => setImmediate(() => controller.abort()));
     return '';
   };
-  // The first iteration's samples are decoded before its update: the abort is heard in the second one's rollout.
-  const events = await run(runtime, { ...job, place, options, decode, samples: 1 }, controller.signal);
+  const events = await run(runtime, { ...job, place, decode }, controller.signal);
   const stop = stopOf(events);
   assert.equal(stop.reason, 'aborted');
   assert.equal(stop.step, 1);
-  assert.equal(saved(events).at(-1)!.step, 1);
-  const resumed = await run(runtime, { ...job, place, options });
+  using state = new SavedState(stop.checkpoint!);
+  const drawn = readRollout(state);
+  assert.equal(drawn.episodes.length, 4);
+  assert.equal(drawn.scores, null);
+
+  const resumed = await run(runtime, { ...job, place });
   assert.equal(resumed.at(-1)!.type, 'finished');
+  const weights = () => readFileSync(join(job.place.output, 'model.safetensors'));
+  const continued = weights();
+  await run(runtime, job);
+  assert.ok(continued.equals(weights()), 'the weights differ');
+});
+
+test('a checkpoint of another configuration or reward is not resumed', async () => {
+  using scratch = new Scratch();
+  const job = smallJob(scratch);
+  const place = {
+    ...job.place,
+    checkpoints: { directory: scratch.path('checkpoints'), everySteps: 1, keep: 2 },
+  };
+  await run(runtime, { ...job, place });
+  const again = await run(runtime, { ...job, place });
+  assert.deepEqual(
+    again.map(({ type }) => type),
+    ['finished'],
+  );
+  await assert.rejects(run(runtime, { ...job, place, rewardId: 'another' }), { code: 'run_mismatch' });
+  await assert.rejects(run(runtime, { ...job, place, options: { ...job.options, clip: 0.1 } }), {
+    code: 'run_mismatch',
+  });
 });
