@@ -13,6 +13,7 @@ export const MOST_JSON_LEVELS = 64;
  * thread for seconds; text that is not JSON gets an answer too, which the parser then corrects.
  */
 export function nestsDeeper(json: string, most: number): boolean {
+  if (!opensOver(json, most)) return false;
   let depth = 0;
   for (let at = 0; at < json.length; at++) {
     const code = json.charCodeAt(at);
@@ -21,6 +22,15 @@ export function nestsDeeper(json: string, most: number): boolean {
     else if ((code | CASE_BIT) === CLOSES) depth--;
     if (depth > most) return true;
   }
+  return false;
+}
+
+/** Whether there are so many brackets at all: a search at the speed of memory, which is all that long texts and token ids cost. */
+function opensOver(json: string, most: number): boolean {
+  let found = 0;
+  for (const bracket of ['[', '{'])
+    for (let at = json.indexOf(bracket); at !== -1; at = json.indexOf(bracket, at + 1))
+      if (++found > most) return true;
   return false;
 }
 
