@@ -48,7 +48,7 @@ export const encodePrompts = ({ tokenizer }: Stage, prompts: readonly WorldPromp
   prompts.map(({ prompt }) => [...tokenizer.encode(prompt, 'as_text')]);
 
 /** Few demonstrations, few epochs: what they leave wrong is what rankings can put right. */
-const SFT = { demonstrations: 512, epochs: 3, batchSize: 16, learningRate: 1e-3 } as const;
+const SFT = { demonstrations: 48, epochs: 1, batchSize: 8, learningRate: 5e-4 } as const;
 
 function demonstrations(stage: Stage): Example[] {
   const encoder = encoderOf(stage);

@@ -1,7 +1,7 @@
 /**
  * The paper's experiment in the bundled world: base -> SFT -> reward model -> PPO and PPO-ptx, measured on held-out prompts by a gold judge
  * that no trainer sees.
- *   npm run bench -- world [--base models/world-base] [--seeds 1,2,3] [--prompts 400] [--iterations 40] [--work DIR]
+ *   npm run bench -- world [--base models/world-base] [--seeds 1,2,3] [--prompts 400] [--iterations 24] [--work DIR]
  */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -32,10 +32,10 @@ import {
   supervise,
 } from './world-stages.js';
 
-const REWARD = { prompts: 600, epochs: 2 } as const;
+const REWARD = { prompts: 800, epochs: 2 } as const;
 /** Too little to know what people want. */
 const SMALL_REWARD = { prompts: 48, epochs: 4 } as const;
-const KL = 0.05;
+const KL = 0.15;
 const PTX = 1;
 const CORPUS_ROWS = 64;
 
@@ -99,11 +99,14 @@ async function runSeed(
     output: at(output),
   });
   const ppo = await optimise(stage, places('ppo'), { iterations, kl: KL, pretraining: 0 });
+  progress(`PPO: ${curveSummary(ppo)}`);
   const ppoReport = await measure(stage, at('ppo'), prompts);
   const ptx = await optimise(stage, places('ppo-ptx'), { iterations, kl: KL, pretraining: PTX });
+  progress(`PPO-ptx: ${curveSummary(ptx)}`);
   const ptxReport = await measure(stage, at('ppo-ptx'), prompts);
   await rank(stage, at('sft'), at('small-reward'), SMALL_REWARD);
   const freed = await optimise(stage, places('freed', 'small-reward'), { iterations, kl: 0, pretraining: 0 });
+  progress(`KL off, small reward model: ${curveSummary(freed)}`);
   return {
     stages: { base: baseReport, sft, ppo: ppoReport, ppo_ptx: ptxReport },
     reward,
@@ -112,6 +115,16 @@ async function runSeed(
     freed,
     minutes: (performance.now() - started) / 60_000,
   };
+}
+
+/** Proxy and gold score of the first and the last eighth of a run. */
+function curveSummary({ curve }: PolicyReport): string {
+  const part = Math.ceil(curve.length / 8);
+  const meanOf = (points: PolicyReport['curve'], of: 'proxy' | 'gold') =>
+    (points.reduce((sum, point) => sum + point[of], 0) / points.length).toFixed(3);
+  return (['proxy', 'gold'] as const)
+    .map((of) => `${of} ${meanOf(curve.slice(0, part), of)} -> ${meanOf(curve.slice(-part), of)}`)
+    .join(', ');
 }
 
 function printWins(reports: ReadonlyMap<number, SeedReport>): void {
@@ -190,7 +203,7 @@ export default async function world(args: readonly string[]): Promise<void> {
       base: { type: 'string', default: 'models/world-base' },
       seeds: { type: 'string', default: '1,2,3' },
       prompts: { type: 'string', default: '400' },
-      iterations: { type: 'string', default: '40' },
+      iterations: { type: 'string', default: '24' },
       work: { type: 'string' },
     },
   });
