@@ -77,7 +77,7 @@ class DirectoryCatalog implements ModelCatalog {
 
   async import(ask: ImportAsk, progress: Progress): Promise<CatalogEntry> {
     const [{ Importer }, { readConfig }] = await Promise.all([
-      import('../models/importer.js'),
+      import('../models/import/importer.js'),
       import('../server/config.js'),
     ]);
     const { models } = readConfig();

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { Verdict } from '../models/verdict.js';
+import type { Verdict } from '../models/verify/verdict.js';
 import { printJson, printTable } from './output.js';
 
 /** `instructd verify`: exit code 0 only where every quantity is within its bound. */
@@ -7,7 +7,7 @@ export async function verify(
   directory: string,
   { json = false }: { readonly json?: boolean },
 ): Promise<void> {
-  const { verifyDirectory } = await import('../models/verify-directory.js');
+  const { verifyDirectory } = await import('../models/verify/verify-directory.js');
   const { verifyTraining } = await import('../train/verification/verify-training.js');
   const verdicts: Verdict[] = [];
   for await (const verdict of verifyDirectory(resolve(directory))) verdicts.push(verdict);

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
-import { preparedDirectory } from './checkpoint-staging.js';
 import { CountedRewardModel } from './counted-reward-model.js';
 import { FileRegistry } from './file-registry.js';
-import { Importer } from './importer.js';
+import { preparedDirectory } from './import/checkpoint-staging.js';
+import { Importer } from './import/importer.js';
 import { loadRewardModel, loadTextModel } from './load.js';
 import { defaultMemoryBudget, planMemory } from './memory-plan.js';
 import type { ImportAsk, LoadedModel, ModelPool, ModelPoolOptions } from './model-pool.js';

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../core/errors.js';
+import { idleTime, syncDirectory, writeSynced } from './import/shared-directory.js';
 import { isModelId, type ModelRecord, type ModelRegistry, parseModelId } from './registry.js';
-import { idleTime, syncDirectory, writeSynced } from './shared-directory.js';
 
 const RECORD = 'record.json';
 /** Names that are no model ids: what is being filled, and what is being deleted. */

@@ -1,5 +1,5 @@
 import type { EngineOptions, EngineStats } from './engine/engine.js';
-import type { HubOptions } from './hub-repository.js';
+import type { HubOptions } from './import/hub-repository.js';
 import type { ModelKind, ModelRecord, Quantization } from './registry.js';
 import type { RewardModel } from './reward-model.js';
 import type { CudaOptions, Provider } from './runtime/session.js';

@@ -1,9 +1,9 @@
 /** A trained model as an ordinary Hugging Face directory. */
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { textFiles } from '../models/checkpoint/checkpoint-files.js';
 import { float32ToBfloat16 } from '../models/checkpoint/float-formats.js';
 import { SafetensorsWriter } from '../models/checkpoint/safetensors-writer.js';
-import { textFiles } from '../models/checkpoint-files.js';
 import type { ArenaEntry, ParameterArena } from './optim/parameter-arena.js';
 
 /** How weights are stored: bfloat16 halves the file, float32 keeps the trainer's numbers exactly. */

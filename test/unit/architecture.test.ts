@@ -20,8 +20,27 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   'models/checkpoint': ['core'],
   'models/transformer': ['core', 'models/graph', 'models/checkpoint'],
   'models/engine': ['core', 'models/graph', 'models/runtime', 'models/transformer'],
+  'models/import': [
+    'core',
+    'models',
+    'models/runtime',
+    'models/tokenizer',
+    'models/checkpoint',
+    'models/transformer',
+    'models/engine',
+  ],
+  'models/verify': [
+    'core',
+    'models',
+    'models/runtime',
+    'models/tokenizer',
+    'models/checkpoint',
+    'models/transformer',
+    'models/engine',
+  ],
   models: [
     'core',
+    'models/import',
     'models/graph',
     'models/runtime',
     'models/tokenizer',
@@ -34,6 +53,7 @@ const folders: Readonly<Record<string, readonly string[]>> = {
     'core',
     'world',
     'models',
+    'models/verify',
     'models/graph',
     'models/runtime',
     'models/checkpoint',
@@ -43,7 +63,7 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   ],
   server: ['core', 'models'],
   // `serve` starts the server in this process; `models import` and `verify`, of training too, work without one. The rest speaks HTTP.
-  cli: ['core', 'models', 'server', 'train'],
+  cli: ['core', 'models', 'models/import', 'models/verify', 'server', 'train'],
 };
 
 /** Files that hold interfaces: any folder may import their types, and types only. */
@@ -62,7 +82,7 @@ const packages: Readonly<Record<string, string>> = {
   '@fastify/swagger': 'server',
   '@fastify/swagger-ui': 'server',
   '@fastify/websocket': 'server',
-  '@huggingface/hub': 'models/hub-repository.ts',
+  '@huggingface/hub': 'models/import/hub-repository.ts',
   '@huggingface/jinja': 'models/tokenizer',
   ajv: 'server',
   'ajv-formats': 'server',

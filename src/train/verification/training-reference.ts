@@ -5,7 +5,7 @@ import { AppError } from '../../core/errors.js';
 import { elementCount, SafetensorsFile } from '../../models/checkpoint/safetensors.js';
 import { readModelConfig } from '../../models/transformer/load-decoder.js';
 import type { ModelConfig } from '../../models/transformer/model-config.js';
-import { checked, type Verdict } from '../../models/verdict.js';
+import { checked, type Verdict } from '../../models/verify/verdict.js';
 import { indexFeed, int64 } from '../language-loss.js';
 import { loadWeights, type Substitute } from '../model-weights.js';
 import type { ArenaEntry, ParameterArena } from '../optim/parameter-arena.js';

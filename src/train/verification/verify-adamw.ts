@@ -1,7 +1,7 @@
 /** Three AdamW steps against PyTorch's. */
 import { Rng } from '../../core/rng.js';
 import type { Runtime } from '../../models/runtime/session.js';
-import { checked, type Verdict } from '../../models/verdict.js';
+import { checked, type Verdict } from '../../models/verify/verdict.js';
 import { AdamW } from '../optim/adamw.js';
 import { ParameterArena } from '../optim/parameter-arena.js';
 import type { Feeds, LossSession } from '../step.js';

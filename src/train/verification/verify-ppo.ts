@@ -2,7 +2,7 @@
 import { GraphBuilder } from '../../models/graph/builder.js';
 import * as op from '../../models/graph/ops.js';
 import type { Runtime } from '../../models/runtime/session.js';
-import { checked, type Verdict } from '../../models/verdict.js';
+import { checked, type Verdict } from '../../models/verify/verdict.js';
 import { decode, decoderAxes } from '../differentiable-decoder.js';
 import { floatFeed, languageLossGraph } from '../language-loss.js';
 import { languageHead, pick, scalarHead, targetLogprobs } from '../loss-heads.js';

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { openRuntime } from '../../models/runtime/open-runtime.js';
 import type { Runtime } from '../../models/runtime/session.js';
-import { checked, type Verdict } from '../../models/verdict.js';
+import { checked, type Verdict } from '../../models/verify/verdict.js';
 import { rankedPairs } from '../comparisons.js';
 import { floatFeed, indexFeed, int64, languageLossGraph } from '../language-loss.js';
 import { layoutOf } from '../model-weights.js';

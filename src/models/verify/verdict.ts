@@ -1,5 +1,5 @@
 /** What one check of verify-directory.ts found. */
-import type { LoadedDecoder } from './transformer/load-decoder.js';
+import type { LoadedDecoder } from '../transformer/load-decoder.js';
 
 export type Verdict =
   | {

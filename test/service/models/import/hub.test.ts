@@ -4,8 +4,8 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { type DownloadProgress, downloadSnapshot } from '../../../src/models/hub.js';
-import { HubServer } from '../hub-server.js';
+import { type DownloadProgress, downloadSnapshot } from '../../../../src/models/import/hub.js';
+import { HubServer } from '../../hub-server.js';
 
 const NAME = 'acme/tiny';
 const COMMIT = '0123456789abcdef0123456789abcdef01234567';

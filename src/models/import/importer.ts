@@ -1,7 +1,12 @@
 import { rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { AppError, deserializeError } from '../core/errors.js';
+import { AppError, deserializeError } from '../../core/errors.js';
+import { weightFormOf } from '../memory-plan.js';
+import type { ImportAsk } from '../model-pool.js';
+import { type ModelRecord, type ModelRegistry, parseModelId, type Quantization } from '../registry.js';
+import { openRuntime } from '../runtime/open-runtime.js';
+import type { Provider } from '../runtime/session.js';
 import {
   type CheckpointSummary,
   type ImportProgress,
@@ -11,11 +16,6 @@ import {
 } from './checkpoint-staging.js';
 import { downloadSnapshot, type Snapshot } from './hub.js';
 import type { HubOptions } from './hub-repository.js';
-import { weightFormOf } from './memory-plan.js';
-import type { ImportAsk } from './model-pool.js';
-import { type ModelRecord, type ModelRegistry, parseModelId, type Quantization } from './registry.js';
-import { openRuntime } from './runtime/open-runtime.js';
-import type { Provider } from './runtime/session.js';
 
 export interface ImporterOptions {
   /** DATA_DIR. */

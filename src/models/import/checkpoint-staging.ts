@@ -11,18 +11,18 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
-import { AppError, type SerializedError } from '../core/errors.js';
-import { Checkpoint } from './checkpoint/checkpoint.js';
-import { elementCount } from './checkpoint/safetensors.js';
-import { textFiles, weightsIndexFile } from './checkpoint-files.js';
-import type { ModelRecord } from './registry.js';
-import { loadTokenizer } from './tokenizer/load-tokenizer.js';
-import { buildDecoder } from './transformer/build-decoder.js';
-import { checkWeights } from './transformer/check-weights.js';
-import type { WeightForm } from './transformer/decoder.js';
-import { readModelConfig } from './transformer/load-decoder.js';
-import type { ModelConfig } from './transformer/model-config.js';
-import { prepareWeights } from './transformer/prepare-weights.js';
+import { AppError, type SerializedError } from '../../core/errors.js';
+import { Checkpoint } from '../checkpoint/checkpoint.js';
+import { textFiles, weightsIndexFile } from '../checkpoint/checkpoint-files.js';
+import { elementCount } from '../checkpoint/safetensors.js';
+import type { ModelRecord } from '../registry.js';
+import { loadTokenizer } from '../tokenizer/load-tokenizer.js';
+import { buildDecoder } from '../transformer/build-decoder.js';
+import { checkWeights } from '../transformer/check-weights.js';
+import type { WeightForm } from '../transformer/decoder.js';
+import { readModelConfig } from '../transformer/load-decoder.js';
+import type { ModelConfig } from '../transformer/model-config.js';
+import { prepareWeights } from '../transformer/prepare-weights.js';
 
 export interface ImportProgress {
   readonly stage: 'download' | 'copy' | 'prepare';

@@ -3,12 +3,12 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { Checkpoint } from '../../../src/models/checkpoint/checkpoint.js';
-import { SafetensorsWriter } from '../../../src/models/checkpoint/safetensors-writer.js';
-import type { Verdict } from '../../../src/models/verdict.js';
-import { verifyDirectory } from '../../../src/models/verify-directory.js';
-import { sharedPath, skipWithoutShared } from '../../shared.js';
-import { smollm2Record } from './checkpoints.js';
+import { Checkpoint } from '../../../../src/models/checkpoint/checkpoint.js';
+import { SafetensorsWriter } from '../../../../src/models/checkpoint/safetensors-writer.js';
+import type { Verdict } from '../../../../src/models/verify/verdict.js';
+import { verifyDirectory } from '../../../../src/models/verify/verify-directory.js';
+import { sharedPath, skipWithoutShared } from '../../../shared.js';
+import { smollm2Record } from '../checkpoints.js';
 
 const scratch = mkdtempSync(join(tmpdir(), 'instructd-verify-test-'));
 after(() => rmSync(scratch, { recursive: true }));

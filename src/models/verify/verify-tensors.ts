@@ -1,12 +1,12 @@
 /** The checks of verify-directory.ts that come as tensors: reference.safetensors beside a tiny checkpoint. */
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { AppError } from '../core/errors.js';
-import { Checkpoint } from './checkpoint/checkpoint.js';
-import { elementCount, SafetensorsFile } from './checkpoint/safetensors.js';
-import { SafetensorsWriter } from './checkpoint/safetensors-writer.js';
-import type { Runtime } from './runtime/session.js';
-import { DecoderPass, decodeGreedily, type Place } from './transformer/decoder-pass.js';
+import { AppError } from '../../core/errors.js';
+import { Checkpoint } from '../checkpoint/checkpoint.js';
+import { elementCount, SafetensorsFile } from '../checkpoint/safetensors.js';
+import { SafetensorsWriter } from '../checkpoint/safetensors-writer.js';
+import type { Runtime } from '../runtime/session.js';
+import { DecoderPass, decodeGreedily, type Place } from '../transformer/decoder-pass.js';
 import { checked, type OpenForCheck, type Verdict } from './verdict.js';
 
 /** Of the tensor's largest magnitude: float32 sums in another order than PyTorch's. */

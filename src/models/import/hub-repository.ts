@@ -4,7 +4,7 @@ import { open, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { downloadFile, HubApiError, listFiles, modelInfo } from '@huggingface/hub';
-import { AppError } from '../core/errors.js';
+import { AppError } from '../../core/errors.js';
 
 export interface HubOptions {
   /** HF_ENDPOINT, without a slash at the end. */

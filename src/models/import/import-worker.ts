@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { serializeError } from '../core/errors.js';
+import { serializeError } from '../../core/errors.js';
 import { type StagingJob, type StagingMessage, stageCheckpoint } from './checkpoint-staging.js';
 
 /** Entry of the worker thread that stages one checkpoint. */

@@ -4,11 +4,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { FileRegistry } from '../../../src/models/file-registry.js';
-import { Importer } from '../../../src/models/importer.js';
-import type { ImportAsk } from '../../../src/models/model-pool.js';
-import { writeTinyCheckpoint } from '../../tiny-checkpoint.js';
-import { HubServer } from '../hub-server.js';
+import { FileRegistry } from '../../../../src/models/file-registry.js';
+import { Importer } from '../../../../src/models/import/importer.js';
+import type { ImportAsk } from '../../../../src/models/model-pool.js';
+import { writeTinyCheckpoint } from '../../../tiny-checkpoint.js';
+import { HubServer } from '../../hub-server.js';
 
 const COMMIT = '0123456789abcdef0123456789abcdef01234567';
 

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError } from '../core/errors.js';
-import { textFiles, weightsFile, weightsIndexFile } from './checkpoint-files.js';
+import { AppError } from '../../core/errors.js';
+import { textFiles, weightsFile, weightsIndexFile } from '../checkpoint/checkpoint-files.js';
 import { type HubFile, type HubOptions, HubRepository } from './hub-repository.js';
 import { idleTime } from './shared-directory.js';
 

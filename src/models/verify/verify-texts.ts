@@ -1,10 +1,10 @@
 /** The checks of verify-directory.ts that come as texts: reference.json of a real model with its tokenizer. */
 import { isDeepStrictEqual } from 'node:util';
-import { type TokenId, tokenId } from '../core/units.js';
-import type { Runtime } from './runtime/session.js';
-import { type LoadedTokenizer, loadTokenizer } from './tokenizer/load-tokenizer.js';
-import type { ChatMessage } from './tokenizer/tokenizer.js';
-import { DecoderPass, decodeGreedily, logSumExp } from './transformer/decoder-pass.js';
+import { type TokenId, tokenId } from '../../core/units.js';
+import type { Runtime } from '../runtime/session.js';
+import { type LoadedTokenizer, loadTokenizer } from '../tokenizer/load-tokenizer.js';
+import type { ChatMessage } from '../tokenizer/tokenizer.js';
+import { DecoderPass, decodeGreedily, logSumExp } from '../transformer/decoder-pass.js';
 import { checked, type OpenForCheck, type Verdict } from './verdict.js';
 
 interface TextReference {

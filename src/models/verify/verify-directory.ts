@@ -6,10 +6,10 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { AppError } from '../core/errors.js';
-import { openRuntime } from './runtime/open-runtime.js';
-import type { Runtime } from './runtime/session.js';
-import { loadDecoder } from './transformer/load-decoder.js';
+import { AppError } from '../../core/errors.js';
+import { openRuntime } from '../runtime/open-runtime.js';
+import type { Runtime } from '../runtime/session.js';
+import { loadDecoder } from '../transformer/load-decoder.js';
 import type { OpenForCheck, Verdict } from './verdict.js';
 import { verifyTensors } from './verify-tensors.js';
 import { verifyTexts } from './verify-texts.js';
