@@ -2,8 +2,10 @@
  * Prints the tokens per second of the engine without a server: 16 streams through src/models, in a process of its own.
  *   node engine-alone.js DATA_DIR MODEL STREAMS PROMPT_LENGTH TOKENS
  */
+
 import { availableParallelism } from 'node:os';
 import { tokenId } from '../src/core/units.js';
+import { greedySampling } from '../src/models/engine/sampler.js';
 import { openModelPool } from '../src/models/file-model-pool.js';
 import { promptIds } from './peers/peer.js';
 
@@ -31,18 +33,7 @@ async function complete(salt: number, maxTokens: number): Promise<number> {
     {
       prompt: promptIds(promptLength, salt).map(tokenId),
       maxTokens,
-      sampling: {
-        temperature: 0,
-        topP: 1,
-        topK: 0,
-        minP: 0,
-        presencePenalty: 0,
-        frequencyPenalty: 0,
-        repetitionPenalty: 1,
-        logitBias: new Map(),
-        seed: 0n,
-        minTokens: 0,
-      },
+      sampling: greedySampling,
       n: 1,
       bestOf: 1,
       stop: [],

@@ -3,6 +3,7 @@
  * native run.
  *   npm run bench -- engine CHECKPOINT_DIRECTORY [float32,int8,int4]
  */
+
 import { mkdirSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +13,7 @@ import { DecoderRunner } from '../src/models/engine/decoder-runner.js';
 import type { EngineOptions, GenerateRequest, SamplingOptions } from '../src/models/engine/engine.js';
 import { EngineCore } from '../src/models/engine/engine-core.js';
 import { type OpenCheckpoint, openCheckpoint } from '../src/models/engine/open-checkpoint.js';
+import { greedySampling } from '../src/models/engine/sampler.js';
 import type { Quantization } from '../src/models/registry.js';
 
 const options: EngineOptions = {
@@ -23,18 +25,7 @@ const options: EngineOptions = {
   laneBuffer: 1 << 20,
 };
 
-const greedy: SamplingOptions = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  seed: 0n,
-  minTokens: 0,
-};
+const greedy = greedySampling;
 
 interface Case {
   readonly name: string;

@@ -25,6 +25,20 @@ const BUCKETS_A_NAT = 32;
 /** Candidates tried for a nucleus before the whole row is looked at. */
 const NUCLEUS_SIZES = [64, 1024];
 
+/** The most likely token and nothing else applied. */
+export const greedySampling: SamplingOptions = Object.freeze({
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: new Map(),
+  seed: 0n,
+  minTokens: 0,
+});
+
 /**
  * Draws one token of a row of logits; the order is SamplingOptions'. A draw takes exactly one uniform number and inverts the cumulative
  * distribution in the order of token ids, so a token depends on its own row, seed and position alone.

@@ -6,6 +6,7 @@ import { elementCount, SafetensorsFile } from '../../../src/models/checkpoint/sa
 import { SafetensorsWriter } from '../../../src/models/checkpoint/safetensors-writer.js';
 import type { EngineOptions, SamplingOptions } from '../../../src/models/engine/engine.js';
 import type { CheckpointSource, EngineWorkerData } from '../../../src/models/engine/engine-messages.js';
+import { greedySampling } from '../../../src/models/engine/sampler.js';
 import type { ModelRecord } from '../../../src/models/registry.js';
 import { sharedPath } from '../../shared.js';
 
@@ -14,18 +15,7 @@ import { sharedPath } from '../../shared.js';
 const scratch = mkdtempSync(join(tmpdir(), 'instructd-test-'));
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
 
-export const greedy: SamplingOptions = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  seed: 0n,
-  minTokens: 0,
-};
+export const greedy = greedySampling;
 
 export const sourceOf = (directory: string, contentHash: string): CheckpointSource => {
   const cacheDirectory = join(scratch, 'cache');

@@ -9,6 +9,7 @@ import type {
   SamplingOptions,
 } from '../../../../src/models/engine/engine.js';
 import { EngineCore, type LaneReport } from '../../../../src/models/engine/engine-core.js';
+import { greedySampling } from '../../../../src/models/engine/sampler.js';
 import { SyntheticRunner } from './synthetic-runner.js';
 
 const options: EngineOptions = {
@@ -19,18 +20,7 @@ const options: EngineOptions = {
   maxQueuedPromptTokens: 4096,
   laneBuffer: 1000,
 };
-const greedy: SamplingOptions = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  seed: 0n,
-  minTokens: 0,
-};
+const greedy = greedySampling;
 const request = (prompt: readonly number[], change: Partial<GenerateRequest> = {}): GenerateRequest => ({
   prompt: prompt.map(tokenId),
   maxTokens: 10,

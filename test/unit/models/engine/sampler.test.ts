@@ -4,22 +4,11 @@ import { Rng } from '../../../../src/core/rng.js';
 import { type TokenId, tokenId } from '../../../../src/core/units.js';
 import type { SamplingOptions } from '../../../../src/models/engine/engine.js';
 import type { TokenHistory } from '../../../../src/models/engine/logit-adjustments.js';
-import { Sampler } from '../../../../src/models/engine/sampler.js';
+import { greedySampling, Sampler } from '../../../../src/models/engine/sampler.js';
 import { exponential } from '../../../../src/models/engine/softmax.js';
 import { TopCandidates } from '../../../../src/models/engine/top-candidates.js';
 
-const plain: SamplingOptions = {
-  temperature: 1,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  seed: 0n,
-  minTokens: 0,
-};
+const plain: SamplingOptions = { ...greedySampling, temperature: 1 };
 const nothing: TokenHistory = { prompt: new Set(), counts: new Map(), generated: 0, stopIds: new Set() };
 const randomRow = (rng: Rng, size: number) => Float32Array.from({ length: size }, () => rng.normal() * 3);
 
