@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { elementCount, SafetensorsFile } from '../../../src/models/checkpoint/safetensors.js';
 import { SafetensorsWriter } from '../../../src/models/checkpoint/safetensors-writer.js';
-import type { EngineOptions, SamplingOptions } from '../../../src/models/engine/engine.js';
+import type { EngineOptions } from '../../../src/models/engine/engine.js';
 import type { CheckpointSource, EngineWorkerData } from '../../../src/models/engine/engine-messages.js';
 import { greedySampling } from '../../../src/models/engine/sampler.js';
 import type { ModelRecord } from '../../../src/models/registry.js';

@@ -3,11 +3,7 @@ import { test } from 'node:test';
 import { AppError } from '../../../../src/core/errors.js';
 import { Rng } from '../../../../src/core/rng.js';
 import { type TokenId, tokenId } from '../../../../src/core/units.js';
-import type {
-  EngineOptions,
-  GenerateRequest,
-  SamplingOptions,
-} from '../../../../src/models/engine/engine.js';
+import type { EngineOptions, GenerateRequest } from '../../../../src/models/engine/engine.js';
 import { EngineCore, type LaneReport } from '../../../../src/models/engine/engine-core.js';
 import { greedySampling } from '../../../../src/models/engine/sampler.js';
 import { SyntheticRunner } from './synthetic-runner.js';
